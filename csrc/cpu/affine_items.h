@@ -1,0 +1,97 @@
+// The loop that the three affine kernels share: which thread handles which part of the tensor, run by run.
+//   State state(item)                        made for every item, on its thread
+//   run(k, x, residual, dy, y, mask, length, state, offset)
+//                                            a run: its coefficients, its pointers (null where absent), its offset in a row
+//   finish(item, state)                      after the item's last run
+// Included once per instruction set, inside that set's namespace.
+
+template <class T>
+struct RunPointers {
+  const T *x, *residual, *dy;
+  T* y;
+  uint8_t* mask;
+  int64_t length;
+};
+
+// Planar: one item a plane, or a segment of a large one: item = plane * segments + segment.
+inline int64_t planar_segments(const Shape& s) { return ceil_div(s.positions(), kSegment); }
+
+template <class T, class MakeState, class RunBody, class Finish>
+inline void planar_items(const AffineArgs& k, MakeState make_state, RunBody run, Finish finish) {
+  const Shape& s = k.shape;
+  const int64_t S = s.positions(), segments = planar_segments(s), mask_bytes = ceil_div(S, 8);
+  parallel_items_backwards(s.N * s.C * segments, min64(S, kSegment), [&](int64_t item) {
+    const int64_t plane = item / segments, n = plane / s.C, c = plane % s.C;
+    const int64_t begin = item % segments * kSegment, end = min64(begin + kSegment, S);
+    const Uniform<Compute<T>> coefficients(k, n, c);
+    Reader<T> x, residual, dy;
+    Writer<T> y;
+    auto state = make_state(item);
+    for (int64_t p = begin; p < end; p += kRun) {
+      const int64_t length = min64(kRun, end - p);
+      auto of = [&](const Operand& t) { return Run<T>{t, s, n, c, p, length}; };
+      run(coefficients,
+          RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)),
+                         k.mask ? k.mask + plane * mask_bytes + p / 8 : nullptr, length},
+          state, int64_t(0));
+      y.finish(of(k.y));
+    }
+    finish(item, state);
+    if (s.stream) stream_fence();
+  });
+}
+
+// channels_last: one item a block of positions of a sample: item = n * blocks + block.
+inline int64_t channels_last_blocks(const Shape& s) { return ceil_div(s.positions(), positions_per_item(s)); }
+
+// How many rows are walked as one: more than one where rows are short and every tensor dense.
+template <class T>
+inline int64_t rows_per_run(const AffineArgs& k) {
+  const Shape& s = k.shape;
+  if (s.C >= 256 || (k.mask && s.C % 8 != 0)) return 1;
+  for (const Operand* t : {&k.x, &k.residual, &k.dy, &k.y})
+    if (t->data && !(t->flat && t->c == 1 && t->p0 == s.C)) return 1;
+  return max64(1, min64(512 / s.C, s.positions()));
+}
+
+template <class T, class MakeState, class RunBody, class Finish>
+inline void channels_last_items(const AffineArgs& k, MakeState make_state, RunBody run, Finish finish) {
+  const Shape& s = k.shape;
+  const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), blocks = channels_last_blocks(s);
+  const int64_t group = rows_per_run<T>(k), mask_bytes = ceil_div(C, 8);
+  parallel_items_backwards(s.N * blocks, step * C, [&](int64_t item) {
+    const int64_t n = item / blocks, begin = item % blocks * step, end = min64(begin + step, S);
+    const AlongMemory<Compute<T>> coefficients(k, n, group);
+    Reader<T> x, residual, dy;
+    Writer<T> y;
+    auto state = make_state(item);
+    for (int64_t p = begin; p < end; p += group) {
+      const int64_t rows = min64(group, end - p), row = rows * C;
+      for (int64_t c = 0; c < row; c += kRun) {
+        const int64_t length = min64(kRun, row - c);
+        auto of = [&](const Operand& t) { return Run<T>{t, s, n, c, p, length}; };
+        run(coefficients.view.from(c),
+            RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)),
+                           k.mask ? k.mask + (n * S + p) * mask_bytes + c / 8 : nullptr, length},
+            state, c);
+        y.finish(of(k.y));
+      }
+    }
+    finish(item, state);
+    if (s.stream) stream_fence();
+  });
+}
+
+struct Nothing {};
+
+// For kernels without sums.
+template <class T, class RunBody>
+inline void affine_items(const AffineArgs& k, RunBody run) {
+  auto make_state = [](int64_t) { return Nothing{}; };
+  auto body = [&](const auto& coefficients, const RunPointers<T>& p, Nothing, int64_t) { run(coefficients, p); };
+  auto finish = [](int64_t, Nothing) {};
+  if (k.shape.channels_last)
+    channels_last_items<T>(k, make_state, body, finish);
+  else
+    planar_items<T>(k, make_state, body, finish);
+}

@@ -1,0 +1,32 @@
+// Which instruction set's kernels this processor runs.
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace fusednorm {
+
+namespace {
+
+const KernelTable& choose() {
+  const char* asked = std::getenv("FUSEDNORM_CPU_ISA");
+  auto allowed = [&](const char* name) { return asked == nullptr || std::strcmp(asked, name) == 0; };
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512 && allowed("avx512")) return avx512_kernels;
+  if (avx2 && (allowed("avx2") || allowed("avx512"))) return avx2_kernels;
+#endif
+  return baseline_kernels;
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  static const KernelTable& table = choose();
+  return table;
+}
+
+}  // namespace fusednorm

@@ -1,0 +1,70 @@
+// What the rest of the extension sees of the CPU kernels: plain structs and one table of functions per instruction set.
+// No torch and no standard containers here: an inline function of theirs, compiled for AVX-512 in one unit, could be
+// the copy that the linker keeps for all.
+#pragma once
+
+#include <cstdint>
+
+namespace fusednorm {
+
+enum class Type { f32, f64, bf16, f16 };
+
+// What a layer ends with. The names of the operators' argument `act`.
+enum class Act { identity, relu, relu6, leaky_relu, silu, hardswish, gelu };
+
+// A tensor of x's shape as the kernels walk it: a base and strides in elements; p2, p1, p0 are the position
+// dimensions, outermost first. `flat`: position i lies at i*p0. Null where an optional tensor is absent.
+struct Operand {
+  void* data = nullptr;
+  int64_t n = 0, c = 0, p2 = 0, p1 = 0, p0 = 0;
+  bool flat = true;
+};
+
+// An N×C tensor of the compute type; a value shared by all samples has n == 0.
+struct Plane {
+  void* data = nullptr;
+  int64_t n = 0, c = 0;
+};
+
+struct Shape {
+  Type type;
+  bool channels_last;
+  int64_t N, C, P2, P1, P0;  // positions, outermost dimension first; 1 where there are fewer than three
+  bool stream = false;       // outputs are larger than the caches: write past them
+  int64_t positions() const { return P2 * P1 * P0; }
+};
+
+struct AffineArgs {
+  Shape shape;
+  Act act;
+  Operand x, residual, dy, y;  // y is the output of whichever kernel: y, g or dx
+  Plane center, scale, shift, a, b, dscale, dshift;
+  uint8_t* mask = nullptr;
+};
+
+struct MomentsArgs {
+  Shape shape;
+  Operand x;
+  Plane mean, var;
+};
+
+struct KernelTable {
+  const char* name;
+  void (*plane_moments)(const MomentsArgs&);
+  void (*plane_affine)(const AffineArgs&);
+  void (*plane_affine_reduce)(const AffineArgs&);
+  void (*plane_affine_grad)(const AffineArgs&);
+};
+
+// The best table that this processor runs (FUSEDNORM_CPU_ISA=baseline|avx2|avx512 asks for a lesser one).
+const KernelTable& kernels();
+
+extern const KernelTable baseline_kernels;
+extern const KernelTable avx2_kernels;
+extern const KernelTable avx512_kernels;
+
+// body(context, begin, end) over [0, items), split among torch's own threads; `elements` is the work of one item.
+void parallel(int64_t items, int64_t elements, void (*body)(void* context, int64_t begin, int64_t end),
+              void* context);
+
+}  // namespace fusednorm

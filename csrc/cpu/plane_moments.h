@@ -1,0 +1,153 @@
+// plane_moments: m = 1/S sum_s x,  v = 1/S sum_s (x - m)²           docs/engine.md
+// Traffic: reads x once (1 unit). Runs are swept twice, the second time from L1 or L2: first their mean, then their squares
+// around it; runs are merged as (count, mean, M2) in double. So a mean of 1e4 with a deviation of 1 costs no digit.
+// Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a sample.
+// Included once per instruction set, inside that set's namespace.
+
+struct Moments {
+  double count = 0, mean = 0, m2 = 0;
+
+  void merge(double other_count, double other_mean, double other_m2) {
+    double total = count + other_count, delta = other_mean - mean;
+    mean += delta * (other_count / total);
+    m2 += other_m2 + delta * delta * (count * other_count / total);
+    count = total;
+  }
+};
+
+template <class T>
+inline void moments_run(const T* x, int64_t n, Moments& moments) {
+  using A = Compute<T>;
+  constexpr int W = lanes<A>;
+  Vec<A> sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+    for (int j = 0; j < 4; ++j) sum[j] += load(x + i + j * W, Full{});
+  for (; i + W <= n; i += W) sum[0] += load(x + i, Full{});
+  if (i < n) sum[1] += load(x + i, Part{int(n - i)});
+  const A mean = sum_lanes<A>((sum[0] + sum[1]) + (sum[2] + sum[3])) / A(n);
+
+  Vec<A> square[4] = {}, drift[4] = {};
+  auto add = [&](int j, Vec<A> d) {
+    drift[j] += d;
+    square[j] += d * d;
+  };
+  for (i = 0; i + 4 * W <= n; i += 4 * W)
+    for (int j = 0; j < 4; ++j) {
+      prefetch(x + n + i + j * W);  // the next run, while this one comes from L1
+      add(j, load(x + i + j * W, Full{}) - mean);
+    }
+  for (; i + W <= n; i += W) add(0, load(x + i, Full{}) - mean);
+  if (i < n) add(1, first_lanes<A>(int(n - i), load(x + i, Part{int(n - i)}) - mean));
+  // What the rounded mean left over: it makes the mean exact to the last bit and takes its share out of the squares.
+  const double rest = sum_lanes<A>((drift[0] + drift[1]) + (drift[2] + drift[3]));
+  const double m2 = sum_lanes<A>((square[0] + square[1]) + (square[2] + square[3]));
+  moments.merge(double(n), double(mean) + rest / double(n), m2 - rest * rest / double(n));
+}
+
+template <class T>
+void plane_moments_planar(const MomentsArgs& k) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const int64_t S = s.positions(), segments = ceil_div(S, kSegment), planes = s.N * s.C;
+  auto reduce = [&](int64_t plane, int64_t begin, int64_t end) {
+    Reader<T> reader;
+    Moments moments;
+    for (int64_t p = begin; p < end; p += kRun) {
+      const int64_t length = min64(kRun, end - p);
+      moments_run(reader(Run<T>{k.x, s, plane / s.C, plane % s.C, p, length}), length, moments);
+    }
+    return moments;
+  };
+  auto finish = [&](int64_t plane, const Moments& moments) {
+    at<A>(k.mean, plane / s.C, plane % s.C) = A(moments.mean);
+    at<A>(k.var, plane / s.C, plane % s.C) = A(moments.m2 / moments.count);
+  };
+  if (segments == 1) {
+    parallel_items(planes, S, [&](int64_t plane) { finish(plane, reduce(plane, 0, S)); });
+    return;
+  }
+  Scratch<Moments> partial(planes * segments);
+  parallel_items(planes * segments, kSegment, [&](int64_t item) {
+    int64_t begin = item % segments * kSegment;
+    partial.data[item] = reduce(item / segments, begin, min64(begin + kSegment, S));
+  });
+  for (int64_t plane = 0; plane < planes; ++plane) {
+    Moments moments;
+    for (int64_t i = 0; i < segments; ++i) {
+      const Moments& part = partial.data[plane * segments + i];
+      moments.merge(part.count, part.mean, part.m2);
+    }
+    finish(plane, moments);
+  }
+}
+
+// channels_last: `rows` positions of C channels at row(i), merged into mean and m2, which already stand for `before` positions.
+template <class T, class Row>
+inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, Compute<T>* sum, Compute<T>* square,
+                         double* mean, double* m2) {
+  using A = Compute<T>;
+  memset(sum, 0, size_t(C) * sizeof(A));
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = row(i);
+    sweep<A>(C, [&](int64_t c, auto width) { store(sum + c, load(sum + c, width) + load(x + c, width), width); });
+  }
+  const A inverse = A(1) / A(rows);
+  sweep<A>(C, [&](int64_t c, auto width) { store(sum + c, load(sum + c, width) * inverse, width); });
+  memset(square, 0, size_t(2 * C) * sizeof(A));
+  A* drift = square + C;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = row(i);
+    sweep<A>(C, [&](int64_t c, auto width) {
+      Vec<A> d = load(x + c, width) - load(sum + c, width);
+      store(drift + c, load(drift + c, width) + d, width);
+      store(square + c, load(square + c, width) + d * d, width);
+    });
+  }
+  const double n = double(rows), total = before + n, share = n / total, cross = before * n / total;
+  for (int64_t c = 0; c < C; ++c) {
+    double rest = double(drift[c]);
+    double delta = double(sum[c]) + rest / n - mean[c];
+    mean[c] += delta * share;
+    m2[c] += double(square[c]) - rest * rest / n + delta * delta * cross;
+  }
+}
+
+template <class T>
+void plane_moments_channels_last(const MomentsArgs& k) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), items = ceil_div(S, step);
+  // Swept twice, so a block of rows should stay in L2.
+  const int64_t block = max64(1, 65536 / (C * int64_t(sizeof(T))));
+  Scratch<double> partial(s.N * items * 2 * C, true);
+  parallel_items(s.N * items, step * C, [&](int64_t item) {
+    const int64_t n = item / items, begin = item % items * step, end = min64(begin + step, S);
+    double* mean = partial.data + item * 2 * C;
+    Scratch<A> sums(3 * C);
+    for (int64_t p = begin; p < end; p += block) {
+      const int64_t rows = min64(block, end - p);
+      auto row = [&](int64_t i) { return at<T>(k.x, s, n, 0, p + i); };
+      moments_rows<T>(rows, C, double(p - begin), row, sums.data, sums.data + C, mean, mean + C);
+    }
+  });
+  parallel_items(s.N, items * C, [&](int64_t n) {
+    for (int64_t c = 0; c < C; ++c) {
+      Moments moments;
+      for (int64_t i = 0; i < items; ++i) {
+        const double* mean = partial.data + (n * items + i) * 2 * C;
+        moments.merge(double(min64(step, S - i * step)), mean[c], mean[C + c]);
+      }
+      at<A>(k.mean, n, c) = A(moments.mean);
+      at<A>(k.var, n, c) = A(moments.m2 / moments.count);
+    }
+  });
+}
+
+template <class T>
+void plane_moments(const MomentsArgs& k) {
+  if (k.shape.channels_last)
+    plane_moments_channels_last<T>(k);
+  else
+    plane_moments_planar<T>(k);
+}

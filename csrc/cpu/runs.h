@@ -1,0 +1,113 @@
+// How the kernels walk a tensor: as runs of at most kRun consecutive elements of the innermost dimension (positions where
+// planar, channels where channels_last). A tensor whose run is not contiguous in memory is staged through a small
+// buffer, so that every stride is served without copying the whole tensor.
+// Included once per instruction set, inside that set's namespace.
+
+constexpr int64_t kRun = 4096;          // 16 KiB of float32: a run stays in L1 between two sweeps over it
+constexpr int64_t kSegment = 16 * kRun;  // planes larger than this are split among threads, always in the same places
+
+template <class T>
+inline T* at(const Operand& t, const Shape& s, int64_t n, int64_t c, int64_t position) {
+  T* plane = static_cast<T*>(t.data) + n * t.n + c * t.c;
+  if (t.flat) return plane + position * t.p0;
+  const int64_t row = position / s.P0, p2 = row / s.P1;
+  return plane + p2 * t.p2 + (row - p2 * s.P1) * t.p1 + (position - row * s.P0) * t.p0;
+}
+
+template <class A>
+inline A& at(const Plane& t, int64_t n, int64_t c) {
+  return static_cast<A*>(t.data)[n * t.n + c * t.c];
+}
+
+// Planar: positions [p, p + length) of a plane, contiguous or not, as one run.
+// channels_last: channels [c, c + length) of a position.
+template <class T>
+struct Run {
+  const Operand& t;
+  const Shape& s;
+  int64_t n, c, p, length;
+
+  T* start() const { return at<T>(t, s, n, c, p); }
+  bool in_place() const { return s.channels_last ? t.c == 1 : t.flat && t.p0 == 1; }
+  template <class F>
+  void each(F&& f) const {  // f(index in the run, address)
+    for (int64_t i = 0; i < length; ++i)
+      f(i, s.channels_last ? at<T>(t, s, n, c + i, p) : at<T>(t, s, n, c, p + i));
+  }
+};
+
+// A run to read: in place where contiguous, else gathered; null for an absent tensor.
+template <class T>
+struct Reader {
+  T buffer[kRun];
+  const T* operator()(const Run<T>& run) {
+    if (run.t.data == nullptr) return nullptr;
+    if (run.in_place()) return run.start();
+    run.each([&](int64_t i, const T* p) { buffer[i] = *p; });
+    return buffer;
+  }
+};
+
+// A run to write: in place where contiguous, else scattered by `finish`.
+template <class T>
+struct Writer {
+  T buffer[kRun];
+  T* start(const Run<T>& run) {
+    if (run.t.data == nullptr) return nullptr;
+    return run.in_place() ? run.start() : buffer;
+  }
+  void finish(const Run<T>& run) {
+    if (run.t.data == nullptr || run.in_place()) return;
+    run.each([&](int64_t i, T* p) { *p = buffer[i]; });
+  }
+};
+
+// A lambda as the C callback that `parallel` takes.
+template <class F>
+inline void parallel_items(int64_t items, int64_t elements, F&& f) {
+  using Body = typename std::remove_reference<F>::type;
+  parallel(
+      items, elements,
+      [](void* context, int64_t begin, int64_t end) {
+        Body& body = *static_cast<Body*>(context);
+        for (int64_t i = begin; i < end; ++i) body(i);
+      },
+      &f);
+}
+
+// The same, each thread walking its items from the last to the first: a second pass over a tensor meets first what the
+// pass before it left in the caches.
+template <class F>
+inline void parallel_items_backwards(int64_t items, int64_t elements, F&& f) {
+  using Body = typename std::remove_reference<F>::type;
+  parallel(
+      items, elements,
+      [](void* context, int64_t begin, int64_t end) {
+        Body& body = *static_cast<Body*>(context);
+        for (int64_t i = end; i-- > begin;) body(i);
+      },
+      &f);
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Memory for one kernel call, zeroed on request, 64-byte aligned.
+template <class T>
+struct Scratch {
+  T* data;
+  explicit Scratch(int64_t count, bool zero = false) {
+    size_t bytes = size_t(ceil_div(max64(count, 1) * int64_t(sizeof(T)), 64) * 64);
+    data = static_cast<T*>(aligned_alloc(64, bytes));
+    if (zero) memset(static_cast<void*>(data), 0, bytes);
+  }
+  ~Scratch() { free(data); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+};
+
+// channels_last: positions handled by one work item. Fixed by the shape alone, so that sums come out the same for any
+// number of threads; large enough that its partial sums are small beside what it reads.
+inline int64_t positions_per_item(const Shape& s) {
+  int64_t fair = ceil_div(65536, s.C);
+  return min64(s.positions(), max64(fair, 32));
+}

@@ -1,0 +1,56 @@
+"""The activations a layer may end with, and what their backward pass has to know."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NAMES = ("identity", "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu")
+
+# With a residual, one bit a value (did the gradient pass whole?) serves these; the others need z again.
+MASKED = ("relu", "relu6", "leaky_relu")
+
+LEAKY_SLOPE = 0.01  # torch.nn.LeakyReLU's default
+
+
+def activate(z: Tensor, act: str) -> Tensor:
+    """act(z), differentiable."""
+    if act == "identity":
+        return z
+    if act == "leaky_relu":
+        return F.leaky_relu(z, LEAKY_SLOPE)
+    return {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "gelu": F.gelu}[act](z)
+
+
+def passes(z: Tensor, act: str) -> Tensor:
+    """For a masked activation: where the gradient passes whole. NaN passes in relu and relu6, as in PyTorch."""
+    if act == "relu":
+        return ~(z <= 0)
+    if act == "relu6":
+        return ~((z <= 0) | (z >= 6))
+    return z > 0
+
+
+def masked_gradient(dy: Tensor, bits: Tensor, act: str) -> Tensor:
+    """dy * act'(z) from the bits of `passes`."""
+    return torch.where(bits, dy, dy * LEAKY_SLOPE if act == "leaky_relu" else 0.0)
+
+
+def gradient(dy: Tensor, z: Tensor, act: str) -> Tensor:
+    """dy * act'(z)."""
+    if act == "identity":
+        return dy
+    if act in MASKED:
+        return masked_gradient(dy, passes(z, act), act)
+    if act == "silu":
+        sigma = torch.sigmoid(z)
+        return dy * sigma * (1 + z * (1 - sigma))
+    if act == "hardswish":
+        inner = torch.where(z <= 3, z / 3 + 0.5, 1.0)
+        return dy * torch.where(z < -3, 0.0, inner)
+    cdf = 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
+    pdf = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    return dy * (cdf + z * pdf)

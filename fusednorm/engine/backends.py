@@ -1,0 +1,116 @@
+"""Which backends exist here, why, and which one serves a tensor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import operators
+
+NAMES = ("cpu", "triton", "torch")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend as it is here: whether it can run, and why or why not, in words."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def _find_cpu() -> Backend:
+    operators.define("cpu")
+    try:
+        from fusednorm import _C
+    except ImportError as error:
+        return Backend(
+            "cpu",
+            False,
+            f"the native extension is not there ({error}); install fusednorm where a C++ compiler is found to have it",
+        )
+    info = _C.build_info()
+    return Backend("cpu", True, f"native kernels for {info['cpu_isa']}, built with {info['compiler']}")
+
+
+def _find_triton() -> Backend:
+    from fusednorm import triton_kernels
+
+    operators.define("triton")
+    available, reason = triton_kernels.available()
+    if available:
+        operators.implement("triton", triton_kernels, "CompositeExplicitAutograd")
+    return Backend("triton", available, reason)
+
+
+_backends = {
+    "cpu": _find_cpu(),
+    "triton": _find_triton(),
+    "torch": Backend("torch", True, "plain PyTorch, on any device"),
+}
+
+
+def backends() -> dict[str, Backend]:
+    """The backends by name: `.available` says whether one can run here, `.reason` why or why not."""
+    return dict(_backends)
+
+
+def _checked(name: str, source: str) -> str:
+    if name not in _backends:
+        raise ValueError(f"{source}: expected one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    if not _backends[name].available:
+        raise ValueError(f"{source}: backend {name!r} can't run here: {_backends[name].reason}")
+    return name
+
+
+_forced: str | None = None
+if os.environ.get("FUSEDNORM_BACKEND"):
+    _forced = _checked(os.environ["FUSEDNORM_BACKEND"], "FUSEDNORM_BACKEND")
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Have every layer called inside the `with` run on one backend, for the whole process.
+
+    Args:
+        name: "cpu", "triton" or "torch".
+
+    Raises:
+        ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend can't
+            take its tensor (`cpu` a tensor on a GPU, say).
+    """
+    global _forced
+    previous, _forced = _forced, _checked(name, "use_backend")
+    try:
+        yield
+    finally:
+        _forced = previous
+
+
+def choose(x: Tensor) -> str:
+    """The backend that serves x: the one asked for, else the fastest that fits its device."""
+    if _forced is not None:
+        if _forced == "cpu" and x.device.type != "cpu":
+            raise ValueError(f"backend 'cpu' takes tensors in main memory, got x on {x.device}")
+        if _forced == "triton":
+            from fusednorm import triton_kernels
+
+            problem = triton_kernels.fits(x)
+            if problem is not None:
+                raise ValueError(f"backend 'triton' can't take x: {problem}")
+        return _forced
+    if x.device.type == "cpu" and _backends["cpu"].available:
+        return "cpu"
+    if x.device.type == "cuda" and _backends["triton"].available:
+        return "triton"
+    return "torch"
+
+
+def kernel(name: str, backend: str) -> torch._ops.OpOverload:
+    """A streaming kernel of a backend, as an operator."""
+    return getattr(getattr(torch.ops.fusednorm, name), backend)
