@@ -48,8 +48,42 @@ struct MomentsArgs {
   Plane mean, var;
 };
 
+// The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics, then an
+// affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and of the compute type;
+// null where absent.
+struct HeadArgs {
+  bool f64;
+  int64_t N, C, S;
+  int64_t groups;  // 0: batch statistics; > 0: that many groups of channels; -1: running statistics
+  double eps;
+  const void *m, *v;                                        // N×C plane moments
+  const void *weight, *bias;                                // K×C where attentive, else C
+  const void *running_mean, *running_var;                   // C
+  int64_t K = 0;                                            // components of the attention, 0: affine
+  const void *fc_weight = nullptr, *fc_bias = nullptr;      // K×C or K×2C, K
+  bool attention_norm = false;                              // BN after the fc
+  const void *norm_weight = nullptr, *norm_bias = nullptr;  // K
+  const void *norm_mean = nullptr, *norm_var = nullptr;     // K running statistics; null: those of the batch
+  int attention_input = 0, attention_act = 0;
+  double attention_eps = 0, attention_norm_eps = 0;
+  // forward's results; read again by backward
+  void *scale = nullptr, *shift = nullptr;    // N×C
+  void* z = nullptr;                          // N×K, the fc's output
+  void *batch_mean = nullptr, *batch_var = nullptr;  // C, unbiased; for the running statistics
+  void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
+};
+
+struct HeadGradArgs {
+  HeadArgs head;
+  const void *dscale, *dshift;  // N×C
+  void *a, *b;                  // N×C, null where nothing flows through the moments
+  void *dweight, *dbias, *dfc_weight, *dfc_bias, *dnorm_weight, *dnorm_bias;  // null where absent
+};
+
 struct KernelTable {
   const char* name;
+  void (*head)(const HeadArgs&);
+  void (*head_grad)(const HeadGradArgs&);
   void (*plane_moments)(const MomentsArgs&);
   void (*plane_affine)(const AffineArgs&);
   void (*plane_affine_reduce)(const AffineArgs&);

@@ -22,7 +22,9 @@ def activate(z: Tensor, act: str) -> Tensor:
         return z
     if act == "leaky_relu":
         return F.leaky_relu(z, LEAKY_SLOPE)
-    return {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "gelu": F.gelu}[act](z)
+    return {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "gelu": F.gelu}[act](
+        z
+    )
 
 
 def passes(z: Tensor, act: str) -> Tensor:

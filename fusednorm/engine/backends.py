@@ -25,7 +25,7 @@ class Backend:
 
 
 def _find_cpu() -> Backend:
-    operators.define("cpu")
+    operators.define("cpu", layers=True)
     try:
         from fusednorm import _C
     except ImportError as error:

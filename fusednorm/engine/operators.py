@@ -25,6 +25,21 @@ SCHEMAS = {
     " Tensor? mask, Tensor? a, Tensor? b, str act) -> Tensor dx",
 }
 
+# A whole hot layer (fusednorm.heads' standardizations with an affine or attentive recalibration) in one operator per
+# direction; only backends with native heads have these. groups: 0 batch, -1 running statistics, else group standardization.
+_LAYER = (
+    "Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, Tensor? fc_weight, Tensor? fc_bias,"
+    " Tensor? norm_weight, Tensor? norm_bias, Tensor? norm_mean, Tensor? norm_var, int groups, float eps,"
+    " str attention_input, str attention_act, float attention_eps, float attention_norm_eps, str act"
+)
+LAYER_SCHEMAS = {
+    "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor center,"
+    " Tensor var, Tensor scale, Tensor shift, Tensor z, Tensor batch_mean, Tensor batch_var, Tensor z_mean, Tensor z_var)",
+    "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor center, Tensor var, Tensor scale,"
+    f" Tensor shift, Tensor z, {_LAYER}, bool need_dx, bool need_dresidual) -> (Tensor dx, Tensor dresidual,"
+    " Tensor dweight, Tensor dbias, Tensor dfc_weight, Tensor dfc_bias, Tensor dnorm_weight, Tensor dnorm_bias)",
+}
+
 _library = torch.library.Library("fusednorm", "DEF")
 
 
@@ -50,17 +65,39 @@ def _fake_plane_affine_grad(g: Tensor, x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    fc_weight, norm_weight, norm_mean, groups, save_mask = args[4], args[6], args[8], args[10], args[-1]
+    (N, C), K = x.shape[:2], 0 if fc_weight is None else fc_weight.shape[0]
+    channels = C if groups == 0 else 0
+    components = K if norm_weight is not None and norm_mean is None else 0
+    sizes = [(N, K), (channels,), (channels,), (components,), (components,)]
+    return (
+        *_fake_plane_affine(x, save_mask),
+        *(_new_planes(x) for _ in range(4)),
+        *(x.new_empty(size, dtype=compute_dtype(x)) for size in sizes),
+    )
+
+
+def _fake_norm_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    weight, bias, _, _, fc_weight, fc_bias, norm_weight, norm_bias = args[7:15]
+    maps = (torch.empty_like(x) if needed else x.new_empty((0,)) for needed in args[-2:])
+    parameters = (weight, bias, fc_weight, fc_bias, norm_weight, norm_bias)
+    return (*maps, *(x.new_empty((0,) if p is None else p.shape, dtype=compute_dtype(x)) for p in parameters))
+
+
 _FAKES: dict[str, Callable[..., Any]] = {
     "plane_moments": _fake_plane_moments,
     "plane_affine": _fake_plane_affine,
     "plane_affine_reduce": _fake_plane_affine_reduce,
     "plane_affine_grad": _fake_plane_affine_grad,
+    "norm_forward": _fake_norm_forward,
+    "norm_backward": _fake_norm_backward,
 }
 
 
-def define(backend: str) -> None:
-    """Declare the operators of a backend whose kernels are opaque to torch.compile."""
-    for name, schema in SCHEMAS.items():
+def define(backend: str, layers: bool = False) -> None:
+    """Declare the operators of a backend whose kernels are opaque to torch.compile; with `layers` those of whole layers."""
+    for name, schema in (SCHEMAS | LAYER_SCHEMAS if layers else SCHEMAS).items():
         _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
         torch.library.register_fake(f"fusednorm::{name}.{backend}", _FAKES[name], lib=_library)
 

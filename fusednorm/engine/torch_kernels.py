@@ -21,7 +21,13 @@ def plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def plane_affine(
-    x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, act: str, save_mask: bool
+    x: Tensor,
+    center: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    residual: Tensor | None,
+    act: str,
+    save_mask: bool,
 ) -> tuple[Tensor, Tensor]:
     """act(scale*(x - center) + shift + residual), and the mask where it is asked for."""
     z = _recompute(x, center, scale, shift, residual)

@@ -1,0 +1,356 @@
+// head, head_grad: the N×C calculation between the passes, forward and backward; formulas in docs/engine.md.
+//   standardization  mu, var over the batch, over a group of channels, or running;  r = 1/sqrt(var + eps)
+//   recalibration    Gamma, Beta = weight, bias  or  lambda weight, lambda bias  with lambda = Act(A(s(m, v)))
+//   scale = Gamma r,  shift = Beta + scale (m - mu)
+// Traffic: a few sweeps over N×C and K×C values, all in cache. Work: one item a sample, or a component for the weights' gradients.
+// Included once per instruction set, inside that set's namespace.
+
+inline float head_exp(float x) { return __builtin_expf(x); }
+inline double head_exp(double x) { return __builtin_exp(x); }
+inline float head_sqrt(float x) { return __builtin_sqrtf(x); }
+inline double head_sqrt(double x) { return __builtin_sqrt(x); }
+
+#include "../common/attention.h"
+
+template <class A>
+inline const A* in(const void* p) { return static_cast<const A*>(p); }
+template <class A>
+inline A* out(void* p) { return static_cast<A*>(p); }
+
+template <class A>
+inline A dot(const A* a, const A* b, int64_t n) {
+  constexpr int W = lanes<A>;
+  Vec<A> sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+    for (int j = 0; j < 4; ++j) sum[j] += load(a + i + j * W, Full{}) * load(b + i + j * W, Full{});
+  for (; i + W <= n; i += W) sum[0] += load(a + i, Full{}) * load(b + i, Full{});
+  if (i < n) sum[1] += load(a + i, Part{int(n - i)}) * load(b + i, Part{int(n - i)});
+  return sum_lanes<A>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+// to += factor * from
+template <class A>
+inline void add_scaled(A* to, A factor, const A* from, int64_t n) {
+  sweep<A>(n, [&](int64_t i, auto width) { store(to + i, load(to + i, width) + factor * load(from + i, width), width); });
+}
+
+// mu and r = 1/sqrt(var + eps) as every sample sees them: one row of C values for all samples, or one for each.
+template <class A>
+struct Standardization {
+  const HeadArgs& k;
+  const int64_t rows;
+  Scratch<A> memory;
+  A *mu, *r;
+
+  explicit Standardization(const HeadArgs& args)
+      : k(args), rows(args.groups > 0 ? args.N : 1), memory(2 * rows * args.C), mu(memory.data), r(mu + rows * args.C) {
+    if (k.groups > 0)
+      over_groups();
+    else if (k.groups == 0)
+      over_batch();
+    else
+      running();
+  }
+  const A* mu_of(int64_t n) const { return mu + (rows == 1 ? 0 : n * k.C); }
+  const A* r_of(int64_t n) const { return r + (rows == 1 ? 0 : n * k.C); }
+
+ private:
+  void over_batch() {
+    const A *m = in<A>(k.m), *v = in<A>(k.v);
+    const int64_t N = k.N, C = k.C;
+    Scratch<double> sums(2 * C, true);
+    double *mean = sums.data, *var = mean + C;
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = 0; c < C; ++c) mean[c] += double(m[n * C + c]);
+    for (int64_t c = 0; c < C; ++c) mean[c] /= double(N);
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = 0; c < C; ++c) {
+        const double d = double(m[n * C + c]) - mean[c];
+        var[c] += double(v[n * C + c]) + d * d;
+      }
+    const double count = double(N) * double(k.S), unbiased = count > 1 ? count / (count - 1) : 1;
+    for (int64_t c = 0; c < C; ++c) {
+      var[c] /= double(N);
+      mu[c] = A(mean[c]);
+      r[c] = A(1 / __builtin_sqrt(var[c] + k.eps));
+    }
+    if (k.batch_mean)
+      for (int64_t c = 0; c < C; ++c) {
+        out<A>(k.batch_mean)[c] = A(mean[c]);
+        out<A>(k.batch_var)[c] = A(var[c] * unbiased);
+      }
+  }
+
+  void over_groups() {
+    const int64_t C = k.C, size = C / k.groups;
+    parallel_items(k.N * k.groups, size, [&](int64_t group) {
+      const A *m = in<A>(k.m) + group * size, *v = in<A>(k.v) + group * size;
+      double mean = 0, var = 0;
+      for (int64_t c = 0; c < size; ++c) mean += double(m[c]);
+      mean /= double(size);
+      for (int64_t c = 0; c < size; ++c) {
+        const double d = double(m[c]) - mean;
+        var += double(v[c]) + d * d;
+      }
+      const A inverse = A(1 / __builtin_sqrt(var / double(size) + k.eps));
+      for (int64_t c = 0; c < size; ++c) {
+        mu[group * size + c] = A(mean);
+        r[group * size + c] = inverse;
+      }
+    });
+  }
+
+  void running() {
+    for (int64_t c = 0; c < k.C; ++c) {
+      mu[c] = in<A>(k.running_mean)[c];
+      r[c] = A(1) / head_sqrt(in<A>(k.running_var)[c] + A(k.eps));
+    }
+  }
+};
+
+// s(m, v) of a sample, and its part that depends on the deviation: q = 1/sqrt(v' + eps).
+template <class A>
+struct AttentionSource {
+  AttentionInput kind;
+  A factor, eps;
+  int64_t C, width;
+
+  explicit AttentionSource(const HeadArgs& k)
+      : kind(AttentionInput(k.attention_input)),
+        factor(unbiased_factor<A>(k.S)),
+        eps(A(k.attention_eps)),
+        C(k.C),
+        width(kind == AttentionInput::mean_std ? 2 * k.C : k.C) {}
+
+  void value(const A* m, const A* v, A* s) const {
+    for (int64_t c = 0; c < C; ++c) {
+      const A std = head_sqrt(v[c] * factor + eps);
+      if (kind == AttentionInput::rsd)
+        s[c] = m[c] / std;
+      else
+        s[c] = m[c];
+      if (kind == AttentionInput::mean_std) s[C + c] = std;
+    }
+  }
+  // adds ds' share to dm and dv
+  void gradient(const A* m, const A* v, const A* ds, A* dm, A* dv) const {
+    for (int64_t c = 0; c < C; ++c) {
+      const A q = A(1) / head_sqrt(v[c] * factor + eps);
+      if (kind == AttentionInput::rsd) {
+        dm[c] += ds[c] * q;
+        dv[c] -= ds[c] * m[c] * q * q * q * factor * A(0.5);
+      } else {
+        dm[c] += ds[c];
+        if (kind == AttentionInput::mean_std) dv[c] += ds[C + c] * q * factor * A(0.5);
+      }
+    }
+  }
+};
+
+// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs.
+template <class A>
+struct Mixture {
+  const HeadArgs& k;
+  Scratch<A> memory;
+  A *lambda, *normed, *z_hat, *r;  // N×K, N×K, N×K, K
+
+  explicit Mixture(const HeadArgs& args)
+      : k(args), memory(3 * args.N * args.K + args.K), lambda(memory.data), normed(lambda + args.N * args.K),
+        z_hat(normed + args.N * args.K), r(z_hat + args.N * args.K) {
+    const int64_t N = k.N, K = k.K;
+    const A* z = in<A>(k.z);
+    for (int64_t i = 0; i < K && k.attention_norm; ++i) standardize(z, i);
+    if (!k.attention_norm) memcpy(normed, z, size_t(N * K) * sizeof(A));
+    for (int64_t n = 0; n < N; ++n) activate(normed + n * K, lambda + n * K);
+  }
+
+  // dlambda -> dz, in place
+  void gradient(A* d, const HeadGradArgs& to) const {
+    const int64_t N = k.N, K = k.K;
+    const AttentionAct act = AttentionAct(k.attention_act);
+    for (int64_t n = 0; n < N; ++n) {
+      A* row = d + n * K;
+      const A *a = normed + n * K, *l = lambda + n * K;
+      if (act == AttentionAct::softmax) {
+        A inner = 0;
+        for (int64_t i = 0; i < K; ++i) inner += l[i] * row[i];
+        for (int64_t i = 0; i < K; ++i) row[i] = l[i] * (row[i] - inner);
+      } else {
+        for (int64_t i = 0; i < K; ++i) row[i] *= attention_act_slope(act, a[i], l[i]);
+      }
+    }
+    for (int64_t i = 0; i < K; ++i) {
+      double sum = 0, sum_hat = 0;
+      for (int64_t n = 0; n < N; ++n) {
+        sum += double(d[n * K + i]);
+        if (k.attention_norm) sum_hat += double(d[n * K + i]) * double(z_hat[n * K + i]);
+      }
+      if (!k.attention_norm) {
+        if (to.dfc_bias) out<A>(to.dfc_bias)[i] = A(sum);
+        continue;
+      }
+      out<A>(to.dnorm_weight)[i] = A(sum_hat);
+      out<A>(to.dnorm_bias)[i] = A(sum);
+      const A gain = in<A>(k.norm_weight)[i] * r[i];
+      const A mean = k.norm_mean ? A(0) : A(sum / double(N)), mean_hat = k.norm_mean ? A(0) : A(sum_hat / double(N));
+      for (int64_t n = 0; n < N; ++n)
+        d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
+    }
+  }
+
+ private:
+  void standardize(const A* z, int64_t i) {
+    const int64_t N = k.N, K = k.K;
+    double mean = 0, var = 0;
+    if (k.norm_mean) {
+      mean = double(in<A>(k.norm_mean)[i]), var = double(in<A>(k.norm_var)[i]);
+    } else {
+      for (int64_t n = 0; n < N; ++n) mean += double(z[n * K + i]);
+      mean /= double(N);
+      for (int64_t n = 0; n < N; ++n) var += (double(z[n * K + i]) - mean) * (double(z[n * K + i]) - mean);
+      if (k.z_mean) {
+        out<A>(k.z_mean)[i] = A(mean);
+        out<A>(k.z_var)[i] = A(var / double(N > 1 ? N - 1 : 1));
+      }
+      var /= double(N);
+    }
+    const double inverse = 1 / __builtin_sqrt(var + k.attention_norm_eps);
+    r[i] = A(inverse);
+    for (int64_t n = 0; n < N; ++n) {
+      z_hat[n * K + i] = A((double(z[n * K + i]) - mean) * inverse);
+      normed[n * K + i] = z_hat[n * K + i] * in<A>(k.norm_weight)[i] + in<A>(k.norm_bias)[i];
+    }
+  }
+
+  void activate(const A* a, A* l) const {
+    const AttentionAct act = AttentionAct(k.attention_act);
+    if (act != AttentionAct::softmax) {
+      for (int64_t i = 0; i < k.K; ++i) l[i] = attention_act(act, a[i]);
+      return;
+    }
+    A largest = a[0], total = 0;
+    for (int64_t i = 1; i < k.K; ++i) largest = a[i] > largest ? a[i] : largest;
+    for (int64_t i = 0; i < k.K; ++i) total += l[i] = head_exp(a[i] - largest);
+    for (int64_t i = 0; i < k.K; ++i) l[i] /= total;
+  }
+};
+
+template <class A>
+void head(const HeadArgs& k) {
+  const int64_t N = k.N, C = k.C, K = k.K;
+  const Standardization<A> standard(k);
+  auto finish = [&](int64_t n, const A* gamma, const A* beta) {
+    const A *m = in<A>(k.m) + n * C, *mu = standard.mu_of(n), *r = standard.r_of(n);
+    A *scale = out<A>(k.scale) + n * C, *shift = out<A>(k.shift) + n * C;
+    for (int64_t c = 0; c < C; ++c) {
+      scale[c] = gamma ? gamma[c] * r[c] : r[c];
+      shift[c] = (beta ? beta[c] : A(0)) + scale[c] * (m[c] - mu[c]);
+    }
+  };
+  if (K == 0) {
+    for (int64_t n = 0; n < N; ++n) finish(n, in<A>(k.weight), in<A>(k.bias));
+    return;
+  }
+  const AttentionSource<A> source(k);
+  parallel_items(N, source.width * K, [&](int64_t n) {
+    Scratch<A> s(source.width);
+    source.value(in<A>(k.m) + n * C, in<A>(k.v) + n * C, s.data);
+    for (int64_t i = 0; i < K; ++i)
+      out<A>(k.z)[n * K + i] = dot(s.data, in<A>(k.fc_weight) + i * source.width, source.width) +
+                               (k.fc_bias ? in<A>(k.fc_bias)[i] : A(0));
+  });
+  const Mixture<A> mixture(k);
+  parallel_items(N, 2 * C * K, [&](int64_t n) {
+    Scratch<A> affine(2 * C, true);
+    A *gamma = affine.data, *beta = gamma + C;
+    for (int64_t i = 0; i < K; ++i) {
+      add_scaled(gamma, mixture.lambda[n * K + i], in<A>(k.weight) + i * C, C);
+      add_scaled(beta, mixture.lambda[n * K + i], in<A>(k.bias) + i * C, C);
+    }
+    finish(n, gamma, beta);
+  });
+}
+
+// dGamma = r (dscale + (m - mu) dshift);  dBeta = dshift;  dvar = -1/2 sum dGamma scale r;  dmu = -sum scale dshift
+template <class A>
+void head_grad(const HeadGradArgs& to) {
+  const HeadArgs& k = to.head;
+  const int64_t N = k.N, C = k.C, K = k.K;
+  const A *dshift = in<A>(to.dshift), *m = in<A>(k.m), *v = in<A>(k.v), *scale = in<A>(k.scale);
+  const Standardization<A> standard(k);
+  Scratch<A> gammas(N * C);
+  for (int64_t n = 0; n < N; ++n) {
+    const A *mu = standard.mu_of(n), *r = standard.r_of(n);
+    for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
+      gammas.data[i] = r[c] * (in<A>(to.dscale)[i] + (m[i] - mu[c]) * dshift[i]);
+  }
+  const A* dgamma = gammas.data;
+
+  Scratch<A> moments(2 * N * C, true);
+  A *dm = moments.data, *dv = dm + N * C;
+  if (k.groups == 0) {
+    Scratch<double> sums(2 * C, true);
+    double *dmu = sums.data, *dvar = dmu + C;
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
+        dmu[c] -= double(scale[i] * dshift[i]);
+        dvar[c] -= 0.5 * double(dgamma[i] * scale[i] * standard.r[c]);
+      }
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
+        dm[i] = A((dmu[c] + 2 * dvar[c] * double(m[i] - standard.mu[c])) / double(N));
+        dv[i] = A(dvar[c] / double(N));
+      }
+  } else if (k.groups > 0) {
+    const int64_t size = C / k.groups;
+    parallel_items(N * k.groups, size, [&](int64_t group) {
+      const int64_t begin = group * size, end = begin + size;
+      double dmu = 0, dvar = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        dmu -= double(scale[i] * dshift[i]);
+        dvar -= 0.5 * double(dgamma[i] * scale[i] * standard.r[i]);
+      }
+      for (int64_t i = begin; i < end; ++i) {
+        dm[i] = A((dmu + 2 * dvar * double(m[i] - standard.mu[i])) / double(size));
+        dv[i] = A(dvar / double(size));
+      }
+    });
+  }
+
+  if (K == 0) {
+    for (int64_t n = 0; n < N; ++n) {
+      if (to.dweight) add_scaled(out<A>(to.dweight), A(1), dgamma + n * C, C);
+      if (to.dbias) add_scaled(out<A>(to.dbias), A(1), dshift + n * C, C);
+    }
+  } else {
+    const AttentionSource<A> source(k);
+    const Mixture<A> mixture(k);
+    Scratch<A> rows(N * K + N * source.width);
+    A *dz = rows.data, *s = dz + N * K;
+    parallel_items(N, 2 * C * K, [&](int64_t n) {
+      source.value(m + n * C, v + n * C, s + n * source.width);
+      for (int64_t i = 0; i < K; ++i)
+        dz[n * K + i] = dot(dgamma + n * C, in<A>(k.weight) + i * C, C) + dot(dshift + n * C, in<A>(k.bias) + i * C, C);
+    });
+    mixture.gradient(dz, to);
+    parallel_items(K, N * (2 * C + source.width), [&](int64_t i) {
+      for (int64_t n = 0; n < N; ++n) {
+        add_scaled(out<A>(to.dweight) + i * C, mixture.lambda[n * K + i], dgamma + n * C, C);
+        add_scaled(out<A>(to.dbias) + i * C, mixture.lambda[n * K + i], dshift + n * C, C);
+        add_scaled(out<A>(to.dfc_weight) + i * source.width, dz[n * K + i], s + n * source.width, source.width);
+      }
+    });
+    parallel_items(N, C * K, [&](int64_t n) {
+      Scratch<A> ds(source.width, true);
+      for (int64_t i = 0; i < K; ++i)
+        add_scaled(ds.data, dz[n * K + i], in<A>(k.fc_weight) + i * source.width, source.width);
+      source.gradient(m + n * C, v + n * C, ds.data, dm + n * C, dv + n * C);
+    });
+  }
+  if (to.a == nullptr) return;
+  for (int64_t i = 0; i < N * C; ++i) {
+    out<A>(to.a)[i] = A(2) * dv[i] / A(k.S);
+    out<A>(to.b)[i] = dm[i] / A(k.S);
+  }
+}

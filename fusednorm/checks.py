@@ -1,0 +1,110 @@
+"""Bad input, said plainly: each error names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .engine.activations import NAMES as ACTIVATIONS
+
+FLOAT_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def check_input(x: Tensor, channels: int | None = None, dims: Sequence[int] = (2, 3, 4, 5)) -> None:
+    """x: a floating-point tensor (N, C, *positions) with the right number of dimensions and channels."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOAT_TYPES:
+        raise TypeError(f"x: expected float32, float64, bfloat16 or float16, got {_dtype(x)}")
+    if x.dim() not in dims:
+        expected = " or ".join(f"{d}-D" for d in dims)
+        raise ValueError(f"x: expected {expected} input (N, C, *positions), got shape {tuple(x.shape)}")
+    if channels is not None and x.shape[1] != channels:
+        raise ValueError(f"x: expected {channels} channels in dimension 1, got shape {tuple(x.shape)}")
+
+
+def check_residual(residual: Tensor | None, x: Tensor) -> None:
+    """residual: like x in shape, type and device."""
+    if residual is None:
+        return
+    if not isinstance(residual, Tensor):
+        raise TypeError(f"residual: expected a tensor or None, got {type(residual).__name__}")
+    if residual.shape != x.shape:
+        raise ValueError(f"residual: expected x's shape {tuple(x.shape)}, got {tuple(residual.shape)}")
+    if residual.dtype != x.dtype:
+        raise TypeError(f"residual: expected x's type {_dtype(x)}, got {_dtype(residual)}")
+    if residual.device != x.device:
+        raise ValueError(f"residual: expected on x's device {x.device}, got {residual.device}")
+
+
+def check_parameter(name: str, t: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> None:
+    """A parameter or buffer: of this shape, on x's device, of a type that x's can be calculated with."""
+    if t is None:
+        return
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name}: expected a tensor or None, got {type(t).__name__}")
+    if t.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(t.shape)}")
+    if t.device != x.device:
+        raise ValueError(f"{name}: expected on x's device {x.device}, got {t.device}")
+    if t.dtype not in FLOAT_TYPES or (t.dtype == torch.float64 and x.dtype != torch.float64):
+        raise TypeError(
+            f"{name}: expected a type that goes with x's {_dtype(x)} (float32 always does), got {_dtype(t)}"
+        )
+
+
+def check_batch_values(x: Tensor) -> None:
+    """Batch statistics need two values a channel."""
+    if x.numel() == x.shape[1] and x.numel() > 0:
+        raise ValueError(
+            f"x: expected more than one value per channel to take batch statistics of, got shape {tuple(x.shape)}"
+        )
+
+
+def check_batch_samples(x: Tensor) -> None:
+    """BN over the attention's components needs two samples."""
+    if x.shape[0] == 1 and x.numel() > 0:
+        raise ValueError(
+            "x: expected at least two samples to normalize the attention over (attention_norm) in training, got shape"
+            f" {tuple(x.shape)}; with one sample use attention_norm=False"
+        )
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """An option with named values."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_act(act: str | None) -> None:
+    """The activation a layer ends with."""
+    if act is not None:
+        check_choice("act", act, [name for name in ACTIVATIONS if name != "identity"] + [None])  # type: ignore[list-item]
+
+
+def check_count(name: str, value: object) -> None:
+    """A number of things of which there must be at least one."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+def check_groups(num_groups: int, num_channels: int) -> None:
+    """Groups of channels of one size."""
+    check_count("num_groups", num_groups)
+    check_count("num_channels", num_channels)
+    if num_channels % num_groups != 0:
+        raise ValueError(f"num_groups: expected a divisor of num_channels = {num_channels}, got {num_groups}")
+
+
+def check_eps(name: str, value: float) -> None:
+    """A variance's guard."""
+    if not value >= 0:
+        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
+def _dtype(t: Tensor) -> str:
+    return str(t.dtype).removeprefix("torch.")

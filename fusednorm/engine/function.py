@@ -1,0 +1,147 @@
+"""The autograd around a head: one Function from x to y, so that dx is written once.
+
+`ComposedNorm` joins a backend's four streaming kernels and any head in PyTorch; native.py has its sibling for hot layers. Both
+save x and N×C tensors, with residual and activation together the mask or the residual (docs/engine.md), and both leave
+gradients of gradients to plain PyTorch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusednorm.heads import Head
+
+from . import plain
+from .activations import MASKED
+from .backends import kernel
+from .layout import compute_dtype, positions
+
+Tensors = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a call is besides its tensors."""
+
+    head: Head
+    act: str
+    backend: str
+
+
+def wants_mask(spec: Spec, residual: Tensor | None) -> bool:
+    return residual is not None and spec.act in MASKED
+
+
+def save(
+    ctx: Any, spec: Spec, x: Tensor, residual: Tensor | None, outputs: Tensors, tensors: Tensors
+) -> None:
+    """Keep what backward needs: outputs are y, mask and the N×C tensors to keep."""
+    ctx.set_materialize_grads(False)
+    ctx.spec = spec
+    ctx.has_residual = residual is not None
+    mask = outputs[1] if wants_mask(spec, residual) else None
+    kept = residual if mask is None and spec.act != "identity" else None
+    ctx.outputs = len(outputs) - 2
+    ctx.save_for_backward(x, kept, mask, *outputs[2:], *tensors)
+
+
+def through_plain(ctx: Any, dy: Tensor) -> Tensors | None:
+    """The gradients by plain PyTorch when gradients of them will be wanted, else None."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return None
+    x, residual, mask, *rest = ctx.saved_tensors
+    tensors = tuple(rest[ctx.outputs :])
+    needed = ctx.needs_input_grad[1:]
+    grads = plain.backward(dy, x, residual, mask, ctx.spec.head, ctx.spec.act, tensors, needed)
+    if ctx.has_residual and ctx.spec.act == "identity" and needed[1]:
+        grads = (grads[0], dy, *grads[2:])
+    return (None, *grads)
+
+
+class ComposedNorm(torch.autograd.Function):
+    """Streaming kernels of a backend around a head in PyTorch."""
+
+    @staticmethod
+    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
+        return composed_forward(spec, x, residual, tensors, wants_mask(spec, residual))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        spec, x, residual, *tensors = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        save(ctx, spec, x, residual, output[:6], tuple(tensors))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
+        if dy is None:
+            return (None,) * len(ctx.needs_input_grad)
+        grads = through_plain(ctx, dy)
+        if grads is not None:
+            return grads
+        spec: Spec = ctx.spec
+        x, residual, mask, center, var, scale, shift, *tensors = ctx.saved_tensors
+        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
+        reduce, grad = (kernel(name, spec.backend) for name in ("plane_affine_reduce", "plane_affine_grad"))
+        write_g = needs_dresidual and spec.act != "identity"
+        g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
+        dresidual = None if not needs_dresidual else g if write_g else dy
+        a, b, dtensors = _pull_back(
+            spec.head, center, var, positions(x), tuple(tensors), needs, dscale, dshift
+        )
+        dx = None
+        if needs_dx and write_g:
+            dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
+        elif needs_dx:
+            dx = grad(dy, x, center, scale, shift, residual, mask, a, b, spec.act)
+        return None, dx, dresidual, *dtensors
+
+
+def composed_forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
+) -> Tensors:
+    """y, mask, center, var, scale, shift, and the head's statistics."""
+    if spec.head.needs_moments:
+        center, var = kernel("plane_moments", spec.backend)(x)
+    else:  # the running mean serves as pivot, and the head looks at no moments
+        assert tensors[0] is not None
+        center = tensors[0].to(compute_dtype(x)).repeat(x.shape[0], 1)
+        var = torch.zeros_like(center)
+    with torch.autocast(x.device.type, enabled=False):
+        scale, shift, statistics = spec.head(center, center, var, positions(x), *tensors)
+    affine = kernel("plane_affine", spec.backend)
+    y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
+    return y, mask, center, var, scale, shift, *statistics
+
+
+def _pull_back(
+    head: Head,
+    center: Tensor,
+    var: Tensor,
+    S: int,
+    tensors: Tensors,
+    needs: list[bool],
+    dscale: Tensor,
+    dshift: Tensor,
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    """The head's vector-Jacobian product: a and b of docs/engine.md, and the gradients of its tensors."""
+    wanted = [i for i, needed in enumerate(needs) if needed]
+
+    def scale_and_shift(m: Tensor, v: Tensor, *moving: Tensor) -> tuple[Tensor, Tensor]:
+        all_tensors = list(tensors)
+        for i, t in zip(wanted, moving, strict=True):
+            all_tensors[i] = t
+        return head(center, m, v, S, *all_tensors)[:2]
+
+    with torch.autocast(center.device.type, enabled=False):
+        _, vjp = torch.func.vjp(scale_and_shift, center, var, *[tensors[i] for i in wanted])
+        dm, dv, *found = vjp((dscale, dshift))
+    dtensors: list[Tensor | None] = [None] * len(tensors)
+    for i, t in zip(wanted, found, strict=True):
+        dtensors[i] = t
+    if not head.needs_moments:
+        return None, None, tuple(dtensors)
+    return dv * (2 / S), dm / S, tuple(dtensors)

@@ -1,0 +1,53 @@
+"""The engine's front door: a map, a head and its tensors in, the normalized map and its statistics out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusednorm.heads import Attentive, Batch, Head
+
+from . import native
+from .backends import choose
+from .function import ComposedNorm, Spec, Tensors, composed_forward
+
+
+def normalize(
+    x: Tensor, residual: Tensor | None, head: Head, act: str | None, tensors: Tensors
+) -> tuple[Tensor, Tensors]:
+    """act(recalibrated(x) + residual), and the statistics of the head (standardize.py, recalibrate.py).
+
+    Arguments have been checked. An empty x has no statistics: none are given.
+    """
+    if x.numel() == 0:
+        return _empty(x, residual, tensors), ()
+    spec = Spec(head, act or "identity", choose(x))
+    inputs = (x, residual, *tensors)
+    wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    if spec.backend in native.BACKENDS:
+        if wants_grad:
+            y, _, _, _, _, _, _, *statistics = native.NativeNorm.apply(spec, *inputs)
+        else:
+            y, _, _, _, _, _, _, *statistics = native.native_forward(spec, x, residual, tensors, False)
+        return y, _taken(head, tensors, tuple(statistics))
+    if wants_grad:
+        y, _, _, _, _, _, *statistics = ComposedNorm.apply(spec, *inputs)
+    else:
+        y, _, _, _, _, _, *statistics = composed_forward(spec, x, residual, tensors, False)
+    return y, tuple(statistics)
+
+
+def _taken(head: Head, tensors: Tensors, statistics: Tensors) -> Tensors:
+    """Of the native operator's four statistics, those that the head takes."""
+    batch = statistics[:2] if isinstance(head.standardize, Batch) else ()
+    normed = isinstance(head.recalibrate, Attentive) and tensors[-4] is not None and tensors[-1] is None
+    return (*batch, *statistics[2:]) if normed else batch
+
+
+def _empty(x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensor:
+    """No values, but a place in the graph: every gradient is zero rather than missing."""
+    y = torch.empty_like(x) + x
+    for t in (residual, *tensors):
+        if t is not None:
+            y = y + (t.sum() * 0).to(x.dtype)
+    return y

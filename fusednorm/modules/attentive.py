@@ -1,0 +1,288 @@
+"""Attentive Normalization (Li, Sun & Wu, 2020): a mixture of affine maps, weighted for each sample by attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fusednorm import checks, functional
+from fusednorm.heads import ATTENTION_ACTS, ATTENTION_INPUTS
+
+from .batch_norm import BatchNorm1d, RunningStatistics
+
+
+class _Attention:
+    """What the attentive layers share: the mixture's and the attention's parameters. A mixin of nn.Modules."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    attention: nn.Linear
+    attention_norm: BatchNorm1d | None
+
+    def _build_attention(
+        self,
+        num_channels: int,
+        num_components: int,
+        attention_input: str,
+        attention_norm: bool,
+        attention_act: str,
+        attention_eps: float,
+        act: str | None,
+        track_running_stats: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        checks.check_count("num_components", num_components)
+        checks.check_choice("attention_input", attention_input, ATTENTION_INPUTS)
+        checks.check_choice("attention_act", attention_act, ATTENTION_ACTS)
+        checks.check_eps("attention_eps", attention_eps)
+        checks.check_act(act)
+        self.num_components = num_components
+        self.attention_input, self.attention_act = attention_input, attention_act
+        self.attention_eps, self.act = attention_eps, act
+        self.weight = nn.Parameter(torch.empty(num_components, num_channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_components, num_channels, device=device, dtype=dtype))
+        width = 2 * num_channels if attention_input == "mean_std" else num_channels
+        self.attention = nn.Linear(width, num_components, bias=not attention_norm, device=device, dtype=dtype)
+        # eps 1e-5 and momentum 0.1 whatever the layer's own are, as in the official code.
+        self.attention_norm = (
+            BatchNorm1d(num_components, track_running_stats=track_running_stats, device=device, dtype=dtype)
+            if attention_norm
+            else None
+        )
+
+    def reset_parameters(self) -> None:
+        """weight ~ 1 + 0.1 N(0, 1), bias ~ 0.1 N(0, 1) (AN section 4); the attention as the paper's convolutions (He, fan out)."""
+        nn.init.normal_(self.weight, 1.0, 0.1)
+        nn.init.normal_(self.bias, 0.0, 0.1)
+        nn.init.kaiming_normal_(self.attention.weight, mode="fan_out", nonlinearity="relu")
+        if self.attention.bias is not None:
+            nn.init.zeros_(self.attention.bias)
+        if self.attention_norm is not None:
+            self.attention_norm.reset_parameters()
+
+    def _norm_tensors(self) -> functional.AttentionNorm | None:
+        norm = self.attention_norm
+        if norm is None:
+            return None
+        return functional.AttentionNorm(
+            norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor()
+        )
+
+    def _attention_repr(self) -> str:
+        text = f"num_components={self.num_components}, attention_input={self.attention_input}"
+        text += f", attention_norm={self.attention_norm is not None}, attention_act={self.attention_act}"
+        text += f", attention_eps={self.attention_eps}"
+        return text + (f", act={self.act}" if self.act else "")
+
+
+class _AttentiveBatchNorm(_Attention, RunningStatistics):
+    dims: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        num_components: int = 10,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        track_running_stats: bool = True,
+        *,
+        attention_input: str = "rsd",
+        attention_norm: bool = True,
+        attention_act: str = "hsigmoid",
+        attention_eps: float = 1e-3,
+        act: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        RunningStatistics.__init__(self, num_features, momentum, track_running_stats, device, dtype)
+        checks.check_eps("eps", eps)
+        self.eps = eps
+        self._build_attention(
+            num_features,
+            num_components,
+            attention_input,
+            attention_norm,
+            attention_act,
+            attention_eps,
+            act,
+            track_running_stats,
+            device,
+            dtype,
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As the paper initializes, running statistics as at the start."""
+        self.reset_running_stats()
+        super().reset_parameters()
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x, residual and the result: (N, C, *positions) alike."""
+        checks.check_input(x, self.num_features, self.dims)
+        y = functional.attentive_batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            self.attention.weight,
+            self.attention.bias,
+            self._norm_tensors(),
+            self.running_mean,
+            self.running_var,
+            self.training,
+            self.factor() if self.training else 0.0,
+            self.eps,
+            attention_input=self.attention_input,
+            attention_act=self.attention_act,
+            attention_eps=self.attention_eps,
+            residual=residual,
+            act=self.act,
+        )
+        self.count_batch(x)
+        if self.attention_norm is not None:
+            self.attention_norm.count_batch(x)
+        return y
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"track_running_stats={self.track_running_stats}, {self._attention_repr()}"
+        )
+
+
+_EQUATIONS = """
+    x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) over {scope};
+    lambda[n] = Act(fc(s[n])) (A1) or Act(BN(fc(s[n]))) (A2, `attention_norm`)                           AN eqs. 7, 11
+    y = act(sum_k lambda[n,k]*(weight[k]*x_hat + bias[k]) + residual)                                     AN eq. 8
+
+    s is the mean ("mean"), mean and standard deviation ("mean_std") or their ratio mean/std ("rsd") of each plane of x itself, with
+    std = sqrt(S/(S-1)*v + attention_eps), v the biased variance of the plane's S positions. So does the official code; the paper
+    prints mean/(std + eps) without the eps' size. A plane of one position has v = 0 and thus std = sqrt(attention_eps): finite,
+    where the official code gives NaN. BN is over samples alone, with eps 1e-5 and momentum 0.1 whatever the layer's are.
+
+    lambda is not normalized except with softmax: at the start its mean is about 1/2, and so the gain about K/2.
+"""
+
+_ARGUMENTS = """
+        attention_input: s: "mean", "mean_std" or "rsd".
+        attention_norm: A2, BN over the attention, which then has no bias; else A1.
+        attention_act: Act: "relu", "sigmoid", "softmax" (over the K components) or "hsigmoid" (clip(a + 3, 0, 6)/6).
+        attention_eps: under the root of std.
+        act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        device, dtype: of the parameters; buffers of 16-bit layers are float32.
+
+    Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1; attention_norm.* in A2{buffers}.
+
+    Raises:
+        ValueError: wrong dimensions or channels, {also}one sample in training with attention_norm, a residual
+            unlike x, an unknown option.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
+    """
+
+_BATCH_DOC = (
+    """Attentive Normalization over batch statistics, {shape} input.
+"""
+    + _EQUATIONS.replace("{scope}", "samples and positions")
+    + """
+    Args:
+        num_features: C, channels of the input.
+        num_components: K, affine maps in the mixture (the paper: 10 in a network's first two stages, 20 in the others).
+        eps: under the root of the batch variance.
+        momentum: weight of a batch in the running statistics; None for their cumulative average.
+        track_running_stats: without, nothing is tracked (nor in attention_norm) and evaluation uses the batch's statistics."""
+    + _ARGUMENTS.replace(
+        "{buffers}",
+        ";\n    running_mean, running_var (C), num_batches_tracked. An empty batch leaves all buffers alone",
+    ).replace("{also}", "one value per channel in training, ")
+)
+
+
+class AttentiveBatchNorm1d(_AttentiveBatchNorm):
+    __doc__ = _BATCH_DOC.format(shape="(N, C) or (N, C, L)")
+    dims = (2, 3)
+
+
+class AttentiveBatchNorm2d(_AttentiveBatchNorm):
+    __doc__ = _BATCH_DOC.format(shape="(N, C, H, W)")
+    dims = (4,)
+
+
+class AttentiveBatchNorm3d(_AttentiveBatchNorm):
+    __doc__ = _BATCH_DOC.format(shape="(N, C, D, H, W)")
+    dims = (5,)
+
+
+class AttentiveGroupNorm(_Attention, nn.Module):
+    __doc__ = (
+        """Attentive Normalization over groups of channels, (N, C, *positions) input; the paper's detection heads use it with A1.
+"""
+        + _EQUATIONS.replace("{scope}", "the channels of a group and positions, per sample")
+        + """
+    The official code has no A2 over groups (its modes 2, 3, 5 and 6 raise); here it is AN eq. 11 all the same.
+
+    Args:
+        num_groups: groups of channels; 1 is layer, num_channels instance standardization.
+        num_channels: C, channels of the input.
+        num_components: K, affine maps in the mixture.
+        eps: under the root of the group's variance."""
+        + _ARGUMENTS.replace("{buffers}", "").replace("{also}", "groups that don't divide the channels, ")
+    )
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        num_components: int = 10,
+        eps: float = 1e-5,
+        *,
+        attention_input: str = "rsd",
+        attention_norm: bool = False,
+        attention_act: str = "hsigmoid",
+        attention_eps: float = 1e-3,
+        act: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        checks.check_groups(num_groups, num_channels)
+        checks.check_eps("eps", eps)
+        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+        self._build_attention(
+            num_channels,
+            num_components,
+            attention_input,
+            attention_norm,
+            attention_act,
+            attention_eps,
+            act,
+            True,
+            device,
+            dtype,
+        )
+        self.reset_parameters()
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x, residual and the result: (N, C, *positions) alike."""
+        checks.check_input(x, self.num_channels)
+        y = functional.attentive_group_norm(
+            x,
+            self.num_groups,
+            self.weight,
+            self.bias,
+            self.attention.weight,
+            self.attention.bias,
+            self._norm_tensors(),
+            self.training,
+            self.eps,
+            attention_input=self.attention_input,
+            attention_act=self.attention_act,
+            attention_eps=self.attention_eps,
+            residual=residual,
+            act=self.act,
+        )
+        if self.attention_norm is not None:
+            self.attention_norm.count_batch(x)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {self._attention_repr()}"
