@@ -1,8 +1,8 @@
 """fusednorm: normalization layers that also pay attention, fused.
 
-Layers are nn.Modules called as `layer(x, residual=None)`; `fusednorm.functional` has a function for each. Every layer reads x twice
-and writes the result once, forward, with statistics, attention, residual and activation in those passes. `backends()` says what
-runs them here.
+Layers are nn.Modules called as `layer(x, residual=None)`; `fusednorm.functional` has a function for each. Every
+layer reads x twice and writes the result once, forward, with statistics, attention, residual and activation in those
+passes. `backends()` says what runs them here.
 """
 
 from . import functional

@@ -72,16 +72,16 @@ def check_batch_samples(x: Tensor) -> None:
         )
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[str], otherwise: str = "") -> None:
     """An option with named values."""
     if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")
 
 
 def check_act(act: str | None) -> None:
     """The activation a layer ends with."""
     if act is not None:
-        check_choice("act", act, [name for name in ACTIVATIONS if name != "identity"] + [None])  # type: ignore[list-item]
+        check_choice("act", act, ACTIVATIONS[1:], " or None")
 
 
 def check_count(name: str, value: object) -> None:

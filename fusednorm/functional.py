@@ -1,10 +1,11 @@
 """One function a layer. The modules of `fusednorm` hold the parameters and call these.
 
-All take x of shape (N, C, *positions) with 0 to 3 position dimensions, in float32, float64, bfloat16 or float16, contiguous,
-channels_last or with any other strides; the result has x's type and layout, and neither x nor residual is written to.
-Arithmetic is in float32 (float64 for float64 x); parameters may be float32, 16-bit, or (with float64 x) float64. `residual` is added before the
-activation `act` ("relu", "relu6", "leaky_relu" with slope 0.01, "silu", "hardswish", "gelu" or None), all in the pass that
-writes the result. An empty x gives an empty result, zero gradients, and leaves running statistics alone.
+All take x of shape (N, C, *positions) with 0 to 3 position dimensions, in float32, float64, bfloat16 or float16,
+contiguous, channels_last or with any other strides; the result has x's type and layout, and neither x nor residual
+is written to. Arithmetic is in float32 (float64 for float64 x); parameters may be float32, 16-bit, or (with float64
+x) float64. `residual` is added before the activation `act` ("relu", "relu6", "leaky_relu" with slope 0.01, "silu",
+"hardswish", "gelu" or None), all in the pass that writes the result. An empty x gives an empty result, zero
+gradients, and leaves running statistics alone.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def batch_norm(
 ) -> Tensor:
     """act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) over samples and positions.
 
-    Arguments as in torch.nn.functional.batch_norm, all (C): in training the batch's statistics are used, and the running ones,
-    when given, become (1 - momentum)*running + momentum*batch with the unbiased variance; else the running ones are used.
+    Arguments as in torch.nn.functional.batch_norm, all (C): in training the batch's statistics are used, and the
+    running ones, when given, become (1 - momentum)*running + momentum*batch with the unbiased variance; else the
+    running ones are used.
     """
     checks.check_input(x)
     standardize, running = _batch_standardization(x, running_mean, running_var, training, eps)
@@ -71,7 +73,8 @@ def group_norm(
 ) -> Tensor:
     """act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) of each sample's groups of channels.
 
-    weight and bias are (C). One group is layer, C groups are instance normalization. A group of a single value is standardized to 0.
+    weight and bias are (C). One group is layer, C groups are instance normalization. A group of a single value is
+    standardized to 0.
     """
     checks.check_input(x)
     checks.check_groups(num_groups, x.shape[1])
@@ -106,7 +109,7 @@ def attentive_batch_norm(
         weight, bias: (K, C), the mixture's components.
         attention_weight: (K, C), or (K, 2C) for attention_input "mean_std".
         attention_bias: (K), for the choice A1.
-        attention_norm: the BN of the choice A2; in training it takes the batch's statistics and updates its running ones.
+        attention_norm: the BN of the choice A2; in training it takes the batch's statistics and updates its own.
         running_mean, running_var, training, momentum, eps: as in batch_norm.
         attention_input: "mean", "mean_std" or "rsd".
         attention_act: "relu", "sigmoid", "softmax" or "hsigmoid".
@@ -118,9 +121,7 @@ def attentive_batch_norm(
     attentive = _attentive(x, weight, bias, attention_weight, attention_input, attention_act, attention_eps)
     norm = _attention_norm(x, attention_bias, attention_norm, weight.shape[0], training)
     head = Head(standardize, attentive)
-    y, statistics = _run(
-        x, residual, head, act, (*running, weight, bias, attention_weight, attention_bias, *norm)
-    )
+    y, statistics = _run(x, residual, head, act, (*running, weight, bias, attention_weight, attention_bias, *norm))
     if training:
         _update((running_mean, running_var), statistics[:2], momentum)
         _update_attention(attention_norm, statistics[2:])

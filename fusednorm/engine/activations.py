@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +16,20 @@ MASKED = ("relu", "relu6", "leaky_relu")
 
 LEAKY_SLOPE = 0.01  # torch.nn.LeakyReLU's default
 
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda z: z,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE),
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "gelu": F.gelu,
+}
+
 
 def activate(z: Tensor, act: str) -> Tensor:
     """act(z), differentiable."""
-    if act == "identity":
-        return z
-    if act == "leaky_relu":
-        return F.leaky_relu(z, LEAKY_SLOPE)
-    return {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "gelu": F.gelu}[act](
-        z
-    )
+    return _FUNCTIONS[act](z)
 
 
 def passes(z: Tensor, act: str) -> Tensor:

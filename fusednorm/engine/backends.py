@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from torch import Tensor
 from . import operators
 
 NAMES = ("cpu", "triton", "torch")
+
+# By name: in a checkout the package lies outside fusednorm/, where type checkers don't look for it.
+_triton_kernels: Any = importlib.import_module("fusednorm.triton_kernels")
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,10 @@ def _find_cpu() -> Backend:
 
 
 def _find_triton() -> Backend:
-    from fusednorm import triton_kernels
-
     operators.define("triton")
-    available, reason = triton_kernels.available()
+    available, reason = _triton_kernels.available()
     if available:
-        operators.implement("triton", triton_kernels, "CompositeExplicitAutograd")
+        operators.implement("triton", _triton_kernels, "CompositeExplicitAutograd")
     return Backend("triton", available, reason)
 
 
@@ -81,8 +84,8 @@ def use_backend(name: str) -> Iterator[None]:
         name: "cpu", "triton" or "torch".
 
     Raises:
-        ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend can't
-            take its tensor (`cpu` a tensor on a GPU, say).
+        ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend
+            can't take its tensor (`cpu` a tensor on a GPU, say).
     """
     global _forced
     previous, _forced = _forced, _checked(name, "use_backend")
@@ -98,9 +101,7 @@ def choose(x: Tensor) -> str:
         if _forced == "cpu" and x.device.type != "cpu":
             raise ValueError(f"backend 'cpu' takes tensors in main memory, got x on {x.device}")
         if _forced == "triton":
-            from fusednorm import triton_kernels
-
-            problem = triton_kernels.fits(x)
+            problem = _triton_kernels.fits(x)
             if problem is not None:
                 raise ValueError(f"backend 'triton' can't take x: {problem}")
         return _forced

@@ -1,8 +1,8 @@
 """The autograd around a head: one Function from x to y, so that dx is written once.
 
-`ComposedNorm` joins a backend's four streaming kernels and any head in PyTorch; native.py has its sibling for hot layers. Both
-save x and N×C tensors, with residual and activation together the mask or the residual (docs/engine.md), and both leave
-gradients of gradients to plain PyTorch.
+`ComposedNorm` joins a backend's four streaming kernels and any head in PyTorch; native.py has its sibling for hot
+layers. Both save x and N×C tensors, with residual and activation together the mask or the residual (docs/engine.md),
+and both leave gradients of gradients to plain PyTorch.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def wants_mask(spec: Spec, residual: Tensor | None) -> bool:
     return residual is not None and spec.act in MASKED
 
 
-def save(
-    ctx: Any, spec: Spec, x: Tensor, residual: Tensor | None, outputs: Tensors, tensors: Tensors
-) -> None:
+def save(ctx: Any, spec: Spec, x: Tensor, residual: Tensor | None, outputs: Tensors, tensors: Tensors) -> None:
     """Keep what backward needs: outputs are y, mask and the N×C tensors to keep."""
     ctx.set_materialize_grads(False)
     ctx.spec = spec
@@ -89,9 +87,7 @@ class ComposedNorm(torch.autograd.Function):
         write_g = needs_dresidual and spec.act != "identity"
         g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
         dresidual = None if not needs_dresidual else g if write_g else dy
-        a, b, dtensors = _pull_back(
-            spec.head, center, var, positions(x), tuple(tensors), needs, dscale, dshift
-        )
+        a, b, dtensors = _pull_back(spec.head, center, var, positions(x), tuple(tensors), needs, dscale, dshift)
         dx = None
         if needs_dx and write_g:
             dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
@@ -100,9 +96,7 @@ class ComposedNorm(torch.autograd.Function):
         return None, dx, dresidual, *dtensors
 
 
-def composed_forward(
-    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
-) -> Tensors:
+def composed_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
     """y, mask, center, var, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
         center, var = kernel("plane_moments", spec.backend)(x)
@@ -134,10 +128,11 @@ def _pull_back(
         all_tensors = list(tensors)
         for i, t in zip(wanted, moving, strict=True):
             all_tensors[i] = t
-        return head(center, m, v, S, *all_tensors)[:2]
+        scale, shift, _ = head(center, m, v, S, *all_tensors)
+        return scale, shift
 
     with torch.autocast(center.device.type, enabled=False):
-        _, vjp = torch.func.vjp(scale_and_shift, center, var, *[tensors[i] for i in wanted])
+        _, vjp, *_ = torch.func.vjp(scale_and_shift, center, var, *[tensors[i] for i in wanted])
         dm, dv, *found = vjp((dscale, dshift))
     dtensors: list[Tensor | None] = [None] * len(tensors)
     for i, t in zip(wanted, found, strict=True):

@@ -37,21 +37,13 @@ def _restore(
 
 def _scalars(head: Head) -> tuple[int, float, str, str, float, float]:
     standardize, attention = head.standardize, head.recalibrate
-    groups = (
-        standardize.groups
-        if isinstance(standardize, Group)
-        else -1
-        if isinstance(standardize, Running)
-        else 0
-    )
+    groups = standardize.groups if isinstance(standardize, Group) else -1 if isinstance(standardize, Running) else 0
     if isinstance(attention, Attentive):
         return groups, standardize.eps, attention.input, attention.act, attention.eps, ATTENTION_NORM_EPS
     return groups, standardize.eps, "rsd", "hsigmoid", 0.0, 0.0
 
 
-def native_forward(
-    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
-) -> Tensors:
+def native_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
     """y, mask, center, var, scale, shift, z, and batch_mean, batch_var, z_mean, z_var, empty where not taken."""
     layer = (*_arrange(spec.head, tensors), *_scalars(spec.head), spec.act)
     return kernel("norm_forward", spec.backend)(x, residual, *layer, save_mask)
@@ -87,7 +79,7 @@ class NativeNorm(torch.autograd.Function):
         )
         dresidual = None if not needs_dresidual else g if write_g else dy
         dtensors = [
-            grad.to(t.dtype) if needed else None
+            grad.to(t.dtype) if needed and grad is not None and t is not None else None
             for grad, t, needed in zip(_restore(spec.head, *found), tensors, needs, strict=True)
         ]
         return None, dx if needs_dx else None, dresidual, *dtensors

@@ -1,7 +1,8 @@
 """The operators: one for each streaming kernel, with one overload a backend.
 
-`torch.ops.fusednorm.plane_moments.cpu`, `.triton`, `.torch`; the contract is in docs/engine.md. The overloads of `cpu` and
-`triton` are opaque to torch.compile and have fake kernels; those of `torch` dissolve into plain PyTorch operations.
+`torch.ops.fusednorm.plane_moments.cpu`, `.triton`, `.torch`; the contract is in docs/engine.md. The overloads of
+`cpu` and `triton` are opaque to torch.compile and have fake kernels; those of `torch` dissolve into plain PyTorch
+operations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SCHEMAS = {
 }
 
 # A whole hot layer (fusednorm.heads' standardizations with an affine or attentive recalibration) in one operator per
-# direction; only backends with native heads have these. groups: 0 batch, -1 running statistics, else group standardization.
+# direction; only backends with native heads have these. groups: 0 batch, -1 running statistics, else group
+# standardization.
 _LAYER = (
     "Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, Tensor? fc_weight, Tensor? fc_bias,"
     " Tensor? norm_weight, Tensor? norm_bias, Tensor? norm_mean, Tensor? norm_var, int groups, float eps,"
@@ -34,7 +36,8 @@ _LAYER = (
 )
 LAYER_SCHEMAS = {
     "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor center,"
-    " Tensor var, Tensor scale, Tensor shift, Tensor z, Tensor batch_mean, Tensor batch_var, Tensor z_mean, Tensor z_var)",
+    " Tensor var, Tensor scale, Tensor shift, Tensor z, Tensor batch_mean,"
+    " Tensor batch_var, Tensor z_mean, Tensor z_var)",
     "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor center, Tensor var, Tensor scale,"
     f" Tensor shift, Tensor z, {_LAYER}, bool need_dx, bool need_dresidual) -> (Tensor dx, Tensor dresidual,"
     " Tensor dweight, Tensor dbias, Tensor dfc_weight, Tensor dfc_bias, Tensor dnorm_weight, Tensor dnorm_bias)",
@@ -96,7 +99,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
 
 
 def define(backend: str, layers: bool = False) -> None:
-    """Declare the operators of a backend whose kernels are opaque to torch.compile; with `layers` those of whole layers."""
+    """Declare the operators of a backend whose kernels are opaque to torch.compile; `layers`: whole layers too."""
     for name, schema in (SCHEMAS | LAYER_SCHEMAS if layers else SCHEMAS).items():
         _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
         torch.library.register_fake(f"fusednorm::{name}.{backend}", _FAKES[name], lib=_library)

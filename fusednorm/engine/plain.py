@@ -48,8 +48,8 @@ def backward(
             dresidual = dy
             y = activate(z if residual is None else z + residual, act).to(x.dtype)
         inputs = (x, residual if mask is None else None, *tensors)
-        wanted = [i for i, t in enumerate(inputs) if t is not None and needed[i]]
-        found = torch.autograd.grad(y, [inputs[i] for i in wanted], dy, create_graph=True, allow_unused=True)
+        wanted = {i: t for i, t in enumerate(inputs) if t is not None and needed[i]}
+        found = torch.autograd.grad(y, tuple(wanted.values()), dy, create_graph=True, allow_unused=True)
     grads: list[Tensor | None] = [None] * len(inputs)
     for i, grad in zip(wanted, found, strict=True):
         grads[i] = grad

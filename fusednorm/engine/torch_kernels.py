@@ -113,7 +113,7 @@ def pack_mask(bits: Tensor, x: Tensor) -> Tensor:
         runs = runs.transpose(1, 2)
     padded = torch.nn.functional.pad(runs.to(torch.uint8), (0, -runs.shape[-1] % 8))
     weights = torch.tensor(_WEIGHTS, dtype=torch.uint8, device=x.device)
-    return (padded.reshape(mask_shape(x) + (8,)) * weights).sum(-1, dtype=torch.uint8)
+    return (padded.reshape((*mask_shape(x), 8)) * weights).sum(-1, dtype=torch.uint8)
 
 
 def unpack_mask(mask: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from .standardize import Batch, Group, Running, Statistics
 class Head:
     """scale = Gamma / sqrt(var + eps), shift = Beta + scale*(center - mu).
 
-    center (N, C) is the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the recalibration's.
+    center (N, C) is the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
+    recalibration's.
     """
 
     standardize: Batch | Group | Running

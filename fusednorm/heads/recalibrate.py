@@ -30,8 +30,8 @@ class Affine:
 class Attentive:
     """Gamma = lambda weight, Beta = lambda bias (AN eqs. 8-9) with lambda = Act(fc(s)) or Act(BN(fc(s))) (eq. 11).
 
-    s is the plane's mean, mean and std, or mean/std; std = sqrt(S/(S-1) v + eps), and sqrt(eps) for planes of one position.
-    The BN is there when its tensors are, and takes the batch's statistics when it is given no running ones.
+    s is the plane's mean, mean and std, or mean/std; std = sqrt(S/(S-1) v + eps), and sqrt(eps) for planes of one
+    position. The BN is there when its tensors are, and takes the batch's statistics when it is given no running ones.
     """
 
     input: str = "rsd"

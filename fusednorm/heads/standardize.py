@@ -30,7 +30,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Group:
-    """Statistics of `groups` groups of channels in a sample; 1 group is layer, C groups are instance standardization."""
+    """Statistics of `groups` groups of channels in a sample; 1 is layer, C is instance standardization."""
 
     groups: int
     eps: float = 1e-5

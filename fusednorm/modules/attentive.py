@@ -52,7 +52,7 @@ class _Attention:
         )
 
     def reset_parameters(self) -> None:
-        """weight ~ 1 + 0.1 N(0, 1), bias ~ 0.1 N(0, 1) (AN section 4); the attention as the paper's convolutions (He, fan out)."""
+        """weight ~ 1 + 0.1 N(0, 1), bias ~ 0.1 N(0, 1) (AN section 4); attention as He (fan out)."""
         nn.init.normal_(self.weight, 1.0, 0.1)
         nn.init.normal_(self.bias, 0.0, 0.1)
         nn.init.kaiming_normal_(self.attention.weight, mode="fan_out", nonlinearity="relu")
@@ -65,9 +65,7 @@ class _Attention:
         norm = self.attention_norm
         if norm is None:
             return None
-        return functional.AttentionNorm(
-            norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor()
-        )
+        return functional.AttentionNorm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor())
 
     def _attention_repr(self) -> str:
         text = f"num_components={self.num_components}, attention_input={self.attention_input}"
@@ -155,10 +153,11 @@ _EQUATIONS = """
     lambda[n] = Act(fc(s[n])) (A1) or Act(BN(fc(s[n]))) (A2, `attention_norm`)                           AN eqs. 7, 11
     y = act(sum_k lambda[n,k]*(weight[k]*x_hat + bias[k]) + residual)                                     AN eq. 8
 
-    s is the mean ("mean"), mean and standard deviation ("mean_std") or their ratio mean/std ("rsd") of each plane of x itself, with
-    std = sqrt(S/(S-1)*v + attention_eps), v the biased variance of the plane's S positions. So does the official code; the paper
-    prints mean/(std + eps) without the eps' size. A plane of one position has v = 0 and thus std = sqrt(attention_eps): finite,
-    where the official code gives NaN. BN is over samples alone, with eps 1e-5 and momentum 0.1 whatever the layer's are.
+    s is the mean ("mean"), mean and standard deviation ("mean_std") or their ratio mean/std ("rsd") of each plane of
+    x itself, with std = sqrt(S/(S-1)*v + attention_eps), v the biased variance of the plane's S positions. So does
+    the official code; the paper prints mean/(std + eps) without the eps' size. A plane of one position has v = 0 and
+    thus std = sqrt(attention_eps): finite, where the official code gives NaN. BN is over samples alone, with eps
+    1e-5 and momentum 0.1 whatever the layer's are.
 
     lambda is not normalized except with softmax: at the start its mean is about 1/2, and so the gain about K/2.
 """
@@ -171,7 +170,8 @@ _ARGUMENTS = """
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
-    Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1; attention_norm.* in A2{buffers}.
+    Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1;
+    attention_norm.* in A2{buffers}.
 
     Raises:
         ValueError: wrong dimensions or channels, {also}one sample in training with attention_norm, a residual
@@ -189,7 +189,8 @@ _BATCH_DOC = (
         num_components: K, affine maps in the mixture (the paper: 10 in a network's first two stages, 20 in the others).
         eps: under the root of the batch variance.
         momentum: weight of a batch in the running statistics; None for their cumulative average.
-        track_running_stats: without, nothing is tracked (nor in attention_norm) and evaluation uses the batch's statistics."""
+        track_running_stats: without, nothing is tracked (nor in attention_norm) and evaluation uses the batch's
+            statistics."""
     + _ARGUMENTS.replace(
         "{buffers}",
         ";\n    running_mean, running_var (C), num_batches_tracked. An empty batch leaves all buffers alone",
@@ -214,7 +215,7 @@ class AttentiveBatchNorm3d(_AttentiveBatchNorm):
 
 class AttentiveGroupNorm(_Attention, nn.Module):
     __doc__ = (
-        """Attentive Normalization over groups of channels, (N, C, *positions) input; the paper's detection heads use it with A1.
+        """Attentive Normalization over groups of channels, (N, C, *positions) input, as in the paper's detection heads.
 """
         + _EQUATIONS.replace("{scope}", "the channels of a group and positions, per sample")
         + """

@@ -47,11 +47,7 @@ class RunningStatistics(nn.Module):
 
     def reset_running_stats(self) -> None:
         """Back to mean 0, variance 1, no batches."""
-        if (
-            self.running_mean is not None
-            and self.running_var is not None
-            and self.num_batches_tracked is not None
-        ):
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
@@ -62,7 +58,7 @@ class RunningStatistics(nn.Module):
         return self.training or self.running_mean is None
 
     def factor(self) -> float | Tensor:
-        """The weight of the coming batch in the running statistics; a tensor (no host read) for the cumulative average."""
+        """The weight of the coming batch in the running statistics; a tensor (no host read) where cumulative."""
         if self.momentum is not None:
             return self.momentum
         if self.num_batches_tracked is None:
@@ -138,14 +134,15 @@ class _BatchNorm(RunningStatistics):
 
 _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pass.
 
-    y = act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) over samples and positions (Ioffe & Szegedy, 2015).
+    y = act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) over samples and positions (Ioffe
+    & Szegedy, 2015).
 
-    Constructor, parameters, buffers and running statistics as torch.nn.BatchNorm{d}d's, and `act`: "relu", "relu6", "leaky_relu",
-    "silu", "hardswish", "gelu" or None. An empty batch leaves all buffers alone, num_batches_tracked too.
+    Constructor, parameters, buffers and running statistics as torch.nn.BatchNorm{d}d's, and `act`: "relu", "relu6",
+    "leaky_relu", "silu", "hardswish", "gelu" or None. An empty batch leaves all buffers alone, num_batches_tracked too.
 
     Raises:
-        ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown act.
-        TypeError: x is not floating point, or parameters are float64 and x is not.
+        ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown
+        act. TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
 

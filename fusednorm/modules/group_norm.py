@@ -11,15 +11,16 @@ from fusednorm import checks, functional
 class GroupNorm(nn.Module):
     """GroupNorm over (N, C, *positions) input, with `residual` and `act` in the same pass.
 
-    y = act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) of each sample's groups of channels (Wu & He,
-    2018). One group is layer, num_channels groups are instance normalization.
+    y = act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) of each sample's groups of
+    channels (Wu & He, 2018). One group is layer, num_channels groups are instance normalization.
 
-    Constructor and parameters as torch.nn.GroupNorm's, and `act`: "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu"
-    or None. A group of a single value is standardized to 0, where torch raises if the whole batch has one.
+    Constructor and parameters as torch.nn.GroupNorm's, and `act`: "relu", "relu6", "leaky_relu", "silu",
+    "hardswish", "gelu" or None. A group of a single value is standardized to 0 (torch
+    raises if the batch has but one).
 
     Raises:
-        ValueError: groups that don't divide the channels, wrong dimensions or channels, a residual unlike x, an unknown act.
-        TypeError: x is not floating point, or parameters are float64 and x is not.
+        ValueError: groups that don't divide the channels, wrong dimensions or channels, a residual unlike x, an
+        unknown act. TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     def __init__(

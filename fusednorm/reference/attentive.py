@@ -95,13 +95,9 @@ class _Attentive(nn.Module):
     ) -> None:
         """Create the parameters; apart from `__init__` because the standardizations have one already."""
         if attention_input not in ATTENTION_INPUTS:
-            raise ValueError(
-                f"attention_input must be one of {', '.join(ATTENTION_INPUTS)}, got {attention_input!r}"
-            )
+            raise ValueError(f"attention_input must be one of {', '.join(ATTENTION_INPUTS)}, got {attention_input!r}")
         if attention_act not in ATTENTION_ACTS:
-            raise ValueError(
-                f"attention_act must be one of {', '.join(ATTENTION_ACTS)}, got {attention_act!r}"
-            )
+            raise ValueError(f"attention_act must be one of {', '.join(ATTENTION_ACTS)}, got {attention_act!r}")
         self.num_components = num_components
         self.attention_input = attention_input
         self.attention_act = attention_act

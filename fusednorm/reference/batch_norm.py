@@ -60,9 +60,7 @@ class BatchStandardization(nn.Module):
 
         values = x.numel() // self.num_features
         if values == 1:
-            raise ValueError(
-                f"the variance of a batch needs more than 1 value per channel, got {tuple(x.shape)}"
-            )
+            raise ValueError(f"the variance of a batch needs more than 1 value per channel, got {tuple(x.shape)}")
         mu, var = batch_moments(x)
         self.track(mu.detach().flatten(), var.detach().flatten() * (values / (values - 1)))
         return mu, var
