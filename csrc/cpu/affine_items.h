@@ -17,7 +17,7 @@ struct RunPointers {
 inline int64_t planar_segments(const Shape& s) { return ceil_div(s.positions(), kSegment); }
 
 template <class T, class MakeState, class RunBody, class Finish>
-inline void planar_items(const AffineArgs& k, MakeState make_state, RunBody run, Finish finish) {
+inline void planar_items(const AffineArgs& k, MakeState make_state, RunBody run, Finish finish, int64_t step = kRun) {
   const Shape& s = k.shape;
   const int64_t S = s.positions(), segments = planar_segments(s), mask_bytes = ceil_div(S, 8);
   parallel_items_backwards(s.N * s.C * segments, min64(S, kSegment), [&](int64_t item) {
@@ -27,8 +27,8 @@ inline void planar_items(const AffineArgs& k, MakeState make_state, RunBody run,
     Reader<T> x, residual, dy;
     Writer<T> y;
     auto state = make_state(item);
-    for (int64_t p = begin; p < end; p += kRun) {
-      const int64_t length = min64(kRun, end - p);
+    for (int64_t p = begin; p < end; p += step) {
+      const int64_t length = min64(step, end - p);
       auto of = [&](const Operand& t) { return Run<T>{t, s, n, c, p, length}; };
       run(coefficients,
           RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)),

@@ -1,7 +1,7 @@
 // head, head_grad: the N×C calculation between the passes, forward and backward; formulas in docs/engine.md.
 //   standardization  mu, var over the batch, over a group of channels, or running;  r = 1/sqrt(var + eps)
 //   recalibration    Gamma, Beta = weight, bias  or  lambda weight, lambda bias  with lambda = Act(A(s(m, v)))
-//   scale = Gamma r,  shift = Beta + scale (m - mu)
+//   scale = Gamma r,  shift = Beta + scale (m - mu)                       m: the plane mean rounded, the kernels' pivot
 // Traffic: a few sweeps over N×C and K×C values, all in cache. Work: one item a sample, or a component for the weights' gradients.
 // Included once per instruction set, inside that set's namespace.
 
@@ -40,11 +40,14 @@ template <class A>
 struct Standardization {
   const HeadArgs& k;
   const int64_t rows;
-  Scratch<A> memory;
-  A *mu, *r;
+  Scratch<double> mu_memory;
+  Scratch<A> r_memory;
+  double* mu;
+  A* r;
 
   explicit Standardization(const HeadArgs& args)
-      : k(args), rows(args.groups > 0 ? args.N : 1), memory(2 * rows * args.C), mu(memory.data), r(mu + rows * args.C) {
+      : k(args), rows(args.groups > 0 ? args.N : 1), mu_memory(rows * args.C), r_memory(rows * args.C), mu(mu_memory.data),
+        r(r_memory.data) {
     if (k.groups > 0)
       over_groups();
     else if (k.groups == 0)
@@ -52,32 +55,32 @@ struct Standardization {
     else
       running();
   }
-  const A* mu_of(int64_t n) const { return mu + (rows == 1 ? 0 : n * k.C); }
+  const double* mu_of(int64_t n) const { return mu + (rows == 1 ? 0 : n * k.C); }
   const A* r_of(int64_t n) const { return r + (rows == 1 ? 0 : n * k.C); }
 
  private:
   void over_batch() {
-    const A *m = in<A>(k.m), *v = in<A>(k.v);
+    const A* v = in<A>(k.v);
     const int64_t N = k.N, C = k.C;
-    Scratch<double> sums(2 * C, true);
-    double *mean = sums.data, *var = mean + C;
+    Scratch<double> sums(C, true);
+    double* var = sums.data;
+    memset(mu, 0, size_t(C) * sizeof(double));
     for (int64_t n = 0; n < N; ++n)
-      for (int64_t c = 0; c < C; ++c) mean[c] += double(m[n * C + c]);
-    for (int64_t c = 0; c < C; ++c) mean[c] /= double(N);
+      for (int64_t c = 0; c < C; ++c) mu[c] += k.mean[n * C + c];
+    for (int64_t c = 0; c < C; ++c) mu[c] /= double(N);
     for (int64_t n = 0; n < N; ++n)
       for (int64_t c = 0; c < C; ++c) {
-        const double d = double(m[n * C + c]) - mean[c];
+        const double d = k.mean[n * C + c] - mu[c];
         var[c] += double(v[n * C + c]) + d * d;
       }
     const double count = double(N) * double(k.S), unbiased = count > 1 ? count / (count - 1) : 1;
     for (int64_t c = 0; c < C; ++c) {
       var[c] /= double(N);
-      mu[c] = A(mean[c]);
       r[c] = A(1 / __builtin_sqrt(var[c] + k.eps));
     }
     if (k.batch_mean)
       for (int64_t c = 0; c < C; ++c) {
-        out<A>(k.batch_mean)[c] = A(mean[c]);
+        out<A>(k.batch_mean)[c] = A(mu[c]);
         out<A>(k.batch_var)[c] = A(var[c] * unbiased);
       }
   }
@@ -85,17 +88,18 @@ struct Standardization {
   void over_groups() {
     const int64_t C = k.C, size = C / k.groups;
     parallel_items(k.N * k.groups, size, [&](int64_t group) {
-      const A *m = in<A>(k.m) + group * size, *v = in<A>(k.v) + group * size;
+      const double* m = k.mean + group * size;
+      const A* v = in<A>(k.v) + group * size;
       double mean = 0, var = 0;
-      for (int64_t c = 0; c < size; ++c) mean += double(m[c]);
+      for (int64_t c = 0; c < size; ++c) mean += m[c];
       mean /= double(size);
       for (int64_t c = 0; c < size; ++c) {
-        const double d = double(m[c]) - mean;
+        const double d = m[c] - mean;
         var += double(v[c]) + d * d;
       }
       const A inverse = A(1 / __builtin_sqrt(var / double(size) + k.eps));
       for (int64_t c = 0; c < size; ++c) {
-        mu[group * size + c] = A(mean);
+        mu[group * size + c] = mean;
         r[group * size + c] = inverse;
       }
     });
@@ -103,7 +107,7 @@ struct Standardization {
 
   void running() {
     for (int64_t c = 0; c < k.C; ++c) {
-      mu[c] = in<A>(k.running_mean)[c];
+      mu[c] = double(in<A>(k.running_mean)[c]);
       r[c] = A(1) / head_sqrt(in<A>(k.running_var)[c] + A(k.eps));
     }
   }
@@ -148,32 +152,33 @@ struct AttentionSource {
   }
 };
 
-// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs.
+// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs. All N×K, and all in
+// double: BN takes out of the gradient most of what there is, and what stays would carry float32's noise.
 template <class A>
 struct Mixture {
   const HeadArgs& k;
-  Scratch<A> memory;
-  A *lambda, *normed, *z_hat, *r;  // N×K, N×K, N×K, K
+  Scratch<double> memory;
+  double *lambda, *normed, *z_hat, *r;  // r: K
 
   explicit Mixture(const HeadArgs& args)
       : k(args), memory(3 * args.N * args.K + args.K), lambda(memory.data), normed(lambda + args.N * args.K),
         z_hat(normed + args.N * args.K), r(z_hat + args.N * args.K) {
     const int64_t N = k.N, K = k.K;
-    const A* z = in<A>(k.z);
+    const double* z = in<double>(k.z);
     for (int64_t i = 0; i < K && k.attention_norm; ++i) standardize(z, i);
-    if (!k.attention_norm) memcpy(normed, z, size_t(N * K) * sizeof(A));
+    if (!k.attention_norm) memcpy(normed, z, size_t(N * K) * sizeof(double));
     for (int64_t n = 0; n < N; ++n) activate(normed + n * K, lambda + n * K);
   }
 
   // dlambda -> dz, in place
-  void gradient(A* d, const HeadGradArgs& to) const {
+  void gradient(double* d, const HeadGradArgs& to) const {
     const int64_t N = k.N, K = k.K;
     const AttentionAct act = AttentionAct(k.attention_act);
     for (int64_t n = 0; n < N; ++n) {
-      A* row = d + n * K;
-      const A *a = normed + n * K, *l = lambda + n * K;
+      double* row = d + n * K;
+      const double *a = normed + n * K, *l = lambda + n * K;
       if (act == AttentionAct::softmax) {
-        A inner = 0;
+        double inner = 0;
         for (int64_t i = 0; i < K; ++i) inner += l[i] * row[i];
         for (int64_t i = 0; i < K; ++i) row[i] = l[i] * (row[i] - inner);
       } else {
@@ -183,8 +188,8 @@ struct Mixture {
     for (int64_t i = 0; i < K; ++i) {
       double sum = 0, sum_hat = 0;
       for (int64_t n = 0; n < N; ++n) {
-        sum += double(d[n * K + i]);
-        if (k.attention_norm) sum_hat += double(d[n * K + i]) * double(z_hat[n * K + i]);
+        sum += d[n * K + i];
+        if (k.attention_norm) sum_hat += d[n * K + i] * z_hat[n * K + i];
       }
       if (!k.attention_norm) {
         if (to.dfc_bias) out<A>(to.dfc_bias)[i] = A(sum);
@@ -192,23 +197,23 @@ struct Mixture {
       }
       out<A>(to.dnorm_weight)[i] = A(sum_hat);
       out<A>(to.dnorm_bias)[i] = A(sum);
-      const A gain = in<A>(k.norm_weight)[i] * r[i];
-      const A mean = k.norm_mean ? A(0) : A(sum / double(N)), mean_hat = k.norm_mean ? A(0) : A(sum_hat / double(N));
+      const double gain = double(in<A>(k.norm_weight)[i]) * r[i];
+      const double mean = k.norm_mean ? 0 : sum / double(N), mean_hat = k.norm_mean ? 0 : sum_hat / double(N);
       for (int64_t n = 0; n < N; ++n)
         d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
     }
   }
 
  private:
-  void standardize(const A* z, int64_t i) {
+  void standardize(const double* z, int64_t i) {
     const int64_t N = k.N, K = k.K;
     double mean = 0, var = 0;
     if (k.norm_mean) {
       mean = double(in<A>(k.norm_mean)[i]), var = double(in<A>(k.norm_var)[i]);
     } else {
-      for (int64_t n = 0; n < N; ++n) mean += double(z[n * K + i]);
+      for (int64_t n = 0; n < N; ++n) mean += z[n * K + i];
       mean /= double(N);
-      for (int64_t n = 0; n < N; ++n) var += (double(z[n * K + i]) - mean) * (double(z[n * K + i]) - mean);
+      for (int64_t n = 0; n < N; ++n) var += (z[n * K + i] - mean) * (z[n * K + i] - mean);
       if (k.z_mean) {
         out<A>(k.z_mean)[i] = A(mean);
         out<A>(k.z_var)[i] = A(var / double(N > 1 ? N - 1 : 1));
@@ -216,20 +221,20 @@ struct Mixture {
       var /= double(N);
     }
     const double inverse = 1 / __builtin_sqrt(var + k.attention_norm_eps);
-    r[i] = A(inverse);
+    r[i] = inverse;
     for (int64_t n = 0; n < N; ++n) {
-      z_hat[n * K + i] = A((double(z[n * K + i]) - mean) * inverse);
-      normed[n * K + i] = z_hat[n * K + i] * in<A>(k.norm_weight)[i] + in<A>(k.norm_bias)[i];
+      z_hat[n * K + i] = (z[n * K + i] - mean) * inverse;
+      normed[n * K + i] = z_hat[n * K + i] * double(in<A>(k.norm_weight)[i]) + double(in<A>(k.norm_bias)[i]);
     }
   }
 
-  void activate(const A* a, A* l) const {
+  void activate(const double* a, double* l) const {
     const AttentionAct act = AttentionAct(k.attention_act);
     if (act != AttentionAct::softmax) {
       for (int64_t i = 0; i < k.K; ++i) l[i] = attention_act(act, a[i]);
       return;
     }
-    A largest = a[0], total = 0;
+    double largest = a[0], total = 0;
     for (int64_t i = 1; i < k.K; ++i) largest = a[i] > largest ? a[i] : largest;
     for (int64_t i = 0; i < k.K; ++i) total += l[i] = head_exp(a[i] - largest);
     for (int64_t i = 0; i < k.K; ++i) l[i] /= total;
@@ -241,11 +246,12 @@ void head(const HeadArgs& k) {
   const int64_t N = k.N, C = k.C, K = k.K;
   const Standardization<A> standard(k);
   auto finish = [&](int64_t n, const A* gamma, const A* beta) {
-    const A *m = in<A>(k.m) + n * C, *mu = standard.mu_of(n), *r = standard.r_of(n);
+    const A *m = in<A>(k.m) + n * C, *r = standard.r_of(n);
+    const double* mu = standard.mu_of(n);
     A *scale = out<A>(k.scale) + n * C, *shift = out<A>(k.shift) + n * C;
     for (int64_t c = 0; c < C; ++c) {
       scale[c] = gamma ? gamma[c] * r[c] : r[c];
-      shift[c] = (beta ? beta[c] : A(0)) + scale[c] * (m[c] - mu[c]);
+      shift[c] = (beta ? beta[c] : A(0)) + scale[c] * A(double(m[c]) - mu[c]);
     }
   };
   if (K == 0) {
@@ -257,16 +263,16 @@ void head(const HeadArgs& k) {
     Scratch<A> s(source.width);
     source.value(in<A>(k.m) + n * C, in<A>(k.v) + n * C, s.data);
     for (int64_t i = 0; i < K; ++i)
-      out<A>(k.z)[n * K + i] = dot(s.data, in<A>(k.fc_weight) + i * source.width, source.width) +
-                               (k.fc_bias ? in<A>(k.fc_bias)[i] : A(0));
+      out<double>(k.z)[n * K + i] = double(dot(s.data, in<A>(k.fc_weight) + i * source.width, source.width)) +
+                                    (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
   });
   const Mixture<A> mixture(k);
   parallel_items(N, 2 * C * K, [&](int64_t n) {
     Scratch<A> affine(2 * C, true);
     A *gamma = affine.data, *beta = gamma + C;
     for (int64_t i = 0; i < K; ++i) {
-      add_scaled(gamma, mixture.lambda[n * K + i], in<A>(k.weight) + i * C, C);
-      add_scaled(beta, mixture.lambda[n * K + i], in<A>(k.bias) + i * C, C);
+      add_scaled(gamma, A(mixture.lambda[n * K + i]), in<A>(k.weight) + i * C, C);
+      add_scaled(beta, A(mixture.lambda[n * K + i]), in<A>(k.bias) + i * C, C);
     }
     finish(n, gamma, beta);
   });
@@ -281,9 +287,10 @@ void head_grad(const HeadGradArgs& to) {
   const Standardization<A> standard(k);
   Scratch<A> gammas(N * C);
   for (int64_t n = 0; n < N; ++n) {
-    const A *mu = standard.mu_of(n), *r = standard.r_of(n);
+    const double* mu = standard.mu_of(n);
+    const A* r = standard.r_of(n);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
-      gammas.data[i] = r[c] * (in<A>(to.dscale)[i] + (m[i] - mu[c]) * dshift[i]);
+      gammas.data[i] = r[c] * (in<A>(to.dscale)[i] + A(double(m[i]) - mu[c]) * dshift[i]);
   }
   const A* dgamma = gammas.data;
 
@@ -299,7 +306,7 @@ void head_grad(const HeadGradArgs& to) {
       }
     for (int64_t n = 0; n < N; ++n)
       for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-        dm[i] = A((dmu[c] + 2 * dvar[c] * double(m[i] - standard.mu[c])) / double(N));
+        dm[i] = A((dmu[c] + 2 * dvar[c] * (k.mean[i] - standard.mu[c])) / double(N));
         dv[i] = A(dvar[c] / double(N));
       }
   } else if (k.groups > 0) {
@@ -312,7 +319,7 @@ void head_grad(const HeadGradArgs& to) {
         dvar -= 0.5 * double(dgamma[i] * scale[i] * standard.r[i]);
       }
       for (int64_t i = begin; i < end; ++i) {
-        dm[i] = A((dmu + 2 * dvar * double(m[i] - standard.mu[i])) / double(size));
+        dm[i] = A((dmu + 2 * dvar * (k.mean[i] - standard.mu[i])) / double(size));
         dv[i] = A(dvar / double(size));
       }
     });
@@ -326,25 +333,28 @@ void head_grad(const HeadGradArgs& to) {
   } else {
     const AttentionSource<A> source(k);
     const Mixture<A> mixture(k);
-    Scratch<A> rows(N * K + N * source.width);
-    A *dz = rows.data, *s = dz + N * K;
+    Scratch<double> dz_memory(N * K);
+    Scratch<A> s_memory(N * source.width);
+    double* dz = dz_memory.data;
+    A* s = s_memory.data;
     parallel_items(N, 2 * C * K, [&](int64_t n) {
       source.value(m + n * C, v + n * C, s + n * source.width);
       for (int64_t i = 0; i < K; ++i)
-        dz[n * K + i] = dot(dgamma + n * C, in<A>(k.weight) + i * C, C) + dot(dshift + n * C, in<A>(k.bias) + i * C, C);
+        dz[n * K + i] = double(dot(dgamma + n * C, in<A>(k.weight) + i * C, C)) +
+                        double(dot(dshift + n * C, in<A>(k.bias) + i * C, C));
     });
     mixture.gradient(dz, to);
     parallel_items(K, N * (2 * C + source.width), [&](int64_t i) {
       for (int64_t n = 0; n < N; ++n) {
-        add_scaled(out<A>(to.dweight) + i * C, mixture.lambda[n * K + i], dgamma + n * C, C);
-        add_scaled(out<A>(to.dbias) + i * C, mixture.lambda[n * K + i], dshift + n * C, C);
-        add_scaled(out<A>(to.dfc_weight) + i * source.width, dz[n * K + i], s + n * source.width, source.width);
+        add_scaled(out<A>(to.dweight) + i * C, A(mixture.lambda[n * K + i]), dgamma + n * C, C);
+        add_scaled(out<A>(to.dbias) + i * C, A(mixture.lambda[n * K + i]), dshift + n * C, C);
+        add_scaled(out<A>(to.dfc_weight) + i * source.width, A(dz[n * K + i]), s + n * source.width, source.width);
       }
     });
     parallel_items(N, C * K, [&](int64_t n) {
       Scratch<A> ds(source.width, true);
       for (int64_t i = 0; i < K; ++i)
-        add_scaled(ds.data, dz[n * K + i], in<A>(k.fc_weight) + i * source.width, source.width);
+        add_scaled(ds.data, A(dz[n * K + i]), in<A>(k.fc_weight) + i * source.width, source.width);
       source.gradient(m + n * C, v + n * C, ds.data, dm + n * C, dv + n * C);
     });
   }

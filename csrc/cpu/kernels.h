@@ -45,18 +45,19 @@ struct AffineArgs {
 struct MomentsArgs {
   Shape shape;
   Operand x;
-  Plane mean, var;
+  Plane mean, var;  // mean is double whatever the type
 };
 
 // The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics, then an
-// affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and of the compute type;
-// null where absent.
+// affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and, but for the means, of the
+// compute type; null where absent.
 struct HeadArgs {
   bool f64;
   int64_t N, C, S;
   int64_t groups;  // 0: batch statistics; > 0: that many groups of channels; -1: running statistics
   double eps;
-  const void *m, *v;                                        // N×C plane moments
+  const double* mean;                                       // N×C plane means
+  const void *m, *v;                                        // N×C: the means rounded, the pivots; plane variances
   const void *weight, *bias;                                // K×C where attentive, else C
   const void *running_mean, *running_var;                   // C
   int64_t K = 0;                                            // components of the attention, 0: affine
@@ -68,7 +69,7 @@ struct HeadArgs {
   double attention_eps = 0, attention_norm_eps = 0;
   // forward's results; read again by backward
   void *scale = nullptr, *shift = nullptr;    // N×C
-  void* z = nullptr;                          // N×K, the fc's output
+  void* z = nullptr;                          // N×K, the fc's output, double
   void *batch_mean = nullptr, *batch_var = nullptr;  // C, unbiased; for the running statistics
   void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
 };

@@ -44,12 +44,14 @@ int attention_act_of(const std::string& name) {
   return name == "relu" ? 0 : name == "sigmoid" ? 1 : name == "softmax" ? 2 : 3;
 }
 
-HeadArgs head_args(const Layer& l, const Tensor& x, const Tensor& center, const Tensor& var, Parameters& take) {
+HeadArgs head_args(const Layer& l, const Tensor& x, const Tensor& mean, const Tensor& center, const Tensor& var,
+                   Parameters& take) {
   const Shape s = shape_of(x);
   HeadArgs k{};
   k.f64 = s.type == Type::f64;
   k.N = s.N, k.C = s.C, k.S = s.positions(), k.K = l.components();
   k.groups = l.groups, k.eps = l.eps;
+  k.mean = static_cast<const double*>(mean.data_ptr());
   k.m = center.data_ptr(), k.v = var.data_ptr();
   const int64_t affine = k.K ? k.K * k.C : k.C, inputs = l.attention_input == "mean_std" ? 2 * k.C : k.C;
   k.weight = take(l.weight, affine, "weight");
@@ -76,9 +78,9 @@ Tensor new_vector(const Tensor& x, int64_t count) {
   return torch::stable::new_empty(x, {sizes, 1}, compute_type(x));
 }
 
-Tensor new_matrix(const Tensor& x, int64_t rows, int64_t columns) {
-  const int64_t sizes[] = {rows, columns};
-  return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));
+Tensor new_logits(const Tensor& x, int64_t N, int64_t K) {
+  const int64_t sizes[] = {N, K};
+  return torch::stable::new_empty(x, {sizes, 2}, ScalarType::Double);
 }
 
 Tensor zeros_of(const Tensor& x, const Optional& like) {
@@ -89,11 +91,27 @@ Tensor zeros_of(const Tensor& x, const Optional& like) {
 
 void* data_or_null(const Tensor& t) { return t.numel() ? t.data_ptr() : nullptr; }
 
-// The running mean as every sample's pivot: no moments are taken.
-void fill_center(const Tensor& center, const void* running_mean, const Tensor& x) {
-  const int64_t row = x.sizes()[1] * int64_t(center.element_size());
-  for (int64_t n = 0; n < x.sizes()[0]; ++n)
-    __builtin_memcpy(static_cast<char*>(center.data_ptr()) + n * row, running_mean, size_t(row));
+template <class To, class From>
+void copy_values(const Tensor& to, const void* from, int64_t count, int64_t period) {
+  To* p = static_cast<To*>(to.data_ptr());
+  for (int64_t i = 0; i < count; ++i) p[i] = To(static_cast<const From*>(from)[i % period]);
+}
+
+// The pivots: the means in the compute type.
+Tensor center_of(const Tensor& mean, const Tensor& x) {
+  if (compute_type(x) == ScalarType::Double) return mean;
+  Tensor center = new_planes(x);
+  copy_values<float, double>(center, mean.data_ptr(), mean.numel(), mean.numel());
+  return center;
+}
+
+// Where no moments are taken: the running mean, for every sample.
+void fill_means(const Tensor& mean, const void* running_mean, const Tensor& x) {
+  const int64_t C = x.sizes()[1];
+  if (compute_type(x) == ScalarType::Double)
+    copy_values<double, double>(mean, running_mean, mean.numel(), C);
+  else
+    copy_values<double, float>(mean, running_mean, mean.numel(), C);
 }
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -108,20 +126,21 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
   const int64_t N = x.sizes()[0], C = x.sizes()[1], K = layer.components();
   const bool batch = groups == 0, normed = norm_weight.has_value() && !norm_mean.has_value();
   Tensor y = torch::stable::empty_like(x), mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
-  Tensor center = new_planes(x), var = new_planes(x), scale = new_planes(x), shift = new_planes(x);
-  Tensor z = new_matrix(x, N, K), batch_mean = new_vector(x, batch ? C : 0), batch_var = new_vector(x, batch ? C : 0);
+  Tensor mean = new_means(x), var = new_planes(x), scale = new_planes(x), shift = new_planes(x);
+  Tensor z = new_logits(x, N, K), batch_mean = new_vector(x, batch ? C : 0), batch_var = new_vector(x, batch ? C : 0);
   Tensor z_mean = new_vector(x, normed ? K : 0), z_var = new_vector(x, normed ? K : 0);
 
   Parameters take(x);
-  HeadArgs head = head_args(layer, x, center, var, take);
   AffineArgs k{};
   k.shape = shape_of(x);
   k.act = act_of(act);
   k.x = operand(x, x, "x");
   if (layer.needs_moments())
-    kernels().plane_moments({k.shape, k.x, plane(center, x, "mean"), plane(var, x, "var")});
+    kernels().plane_moments({k.shape, k.x, means(mean, x, "mean"), plane(var, x, "var")});
   else
-    fill_center(center, head.running_mean, x);
+    fill_means(mean, take(running_mean, C, "running_mean"), x);
+  const Tensor center = center_of(mean, x);
+  HeadArgs head = head_args(layer, x, mean, center, var, take);
   head.scale = scale.data_ptr(), head.shift = shift.data_ptr(), head.z = z.data_ptr();
   head.batch_mean = data_or_null(batch_mean), head.batch_var = data_or_null(batch_var);
   head.z_mean = data_or_null(z_mean), head.z_var = data_or_null(z_var);
@@ -132,12 +151,12 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
   k.y = operand(y, x, "y");
   if (save_mask) k.mask = static_cast<uint8_t*>(mask.data_ptr());
   kernels().plane_affine(k);
-  return {y, mask, center, var, scale, shift, z, batch_mean, batch_var, z_mean, z_var};
+  return {y, mask, mean, var, scale, shift, z, batch_mean, batch_var, z_mean, z_var};
 }
 
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor center, Tensor var, Tensor scale,
+Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor mean, Tensor var, Tensor scale,
                        Tensor shift, Tensor z, Optional weight, Optional bias, Optional running_mean,
                        Optional running_var, Optional fc_weight, Optional fc_bias, Optional norm_weight,
                        Optional norm_bias, Optional norm_mean, Optional norm_var, int64_t groups, double eps,
@@ -146,6 +165,7 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
   const Layer layer{weight,    bias,     running_mean, running_var,     fc_weight,     fc_bias,       norm_weight, norm_bias,
                     norm_mean, norm_var, groups,       eps,             attention_input, attention_act, attention_eps, attention_norm_eps};
   Tensor dresidual = need_dresidual ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
+  const Tensor center = center_of(mean, x);
   Tensor dscale = new_planes(x), dshift = new_planes(x);
   AffineArgs k{};
   k.shape = shape_of(x);
@@ -161,7 +181,7 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
 
   Parameters take(x);
   HeadGradArgs to{};
-  to.head = head_args(layer, x, center, var, take);
+  to.head = head_args(layer, x, mean, center, var, take);
   to.head.scale = scale.data_ptr(), to.head.z = z.data_ptr();
   to.dscale = dscale.data_ptr(), to.dshift = dshift.data_ptr();
   Tensor dweight = zeros_of(x, weight), dbias = zeros_of(x, bias), dfc_weight = zeros_of(x, fc_weight);

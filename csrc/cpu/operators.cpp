@@ -92,12 +92,22 @@ Operand operand(const std::optional<Tensor>& t, const Tensor& x, const char* nam
   return t ? operand(*t, x, name) : Operand{};
 }
 
-Plane plane(const Tensor& t, const Tensor& x, const char* name) {
+namespace {
+
+Plane plane_of_type(const Tensor& t, const Tensor& x, const char* name, ScalarType type) {
   const auto sizes = t.sizes(), expected = x.sizes();
-  STD_TORCH_CHECK(sizes.size() == 2 && sizes[0] == expected[0] && sizes[1] == expected[1] &&
-                      t.scalar_type() == compute_type(x),
-                  "fusednorm: ", name, ": expected an (N, C) tensor of the compute type");
+  STD_TORCH_CHECK(
+      sizes.size() == 2 && sizes[0] == expected[0] && sizes[1] == expected[1] && t.scalar_type() == type,
+      "fusednorm: ", name, ": expected an (N, C) tensor of the compute type (a mean: of float64)");
   return {t.data_ptr(), t.strides()[0], t.strides()[1]};
+}
+
+}  // namespace
+
+Plane plane(const Tensor& t, const Tensor& x, const char* name) { return plane_of_type(t, x, name, compute_type(x)); }
+
+Plane means(const Tensor& t, const Tensor& x, const char* name) {
+  return plane_of_type(t, x, name, ScalarType::Double);
 }
 
 Plane plane(const std::optional<Tensor>& t, const Tensor& x, const char* name) {
@@ -107,6 +117,11 @@ Plane plane(const std::optional<Tensor>& t, const Tensor& x, const char* name) {
 Tensor new_planes(const Tensor& x) {
   const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
   return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));
+}
+
+Tensor new_means(const Tensor& x) {
+  const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
+  return torch::stable::new_empty(x, {sizes, 2}, ScalarType::Double);
 }
 
 Tensor new_mask(const Tensor& x) {
@@ -131,9 +146,9 @@ void parallel(int64_t items, int64_t elements, void (*body)(void*, int64_t, int6
 namespace {
 
 std::tuple<Tensor, Tensor> plane_moments(Tensor x) {
-  Tensor mean = new_planes(x), var = new_planes(x);
+  Tensor mean = new_means(x), var = new_planes(x);
   if (x.numel() == 0) return {mean, var};
-  kernels().plane_moments({shape_of(x), operand(x, x, "x"), plane(mean, x, "mean"), plane(var, x, "var")});
+  kernels().plane_moments({shape_of(x), operand(x, x, "x"), means(mean, x, "mean"), plane(var, x, "var")});
   return {mean, var};
 }
 

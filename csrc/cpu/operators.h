@@ -28,12 +28,14 @@ Shape shape_of(const Tensor& x);
 Operand operand(const Tensor& t, const Tensor& x, const char* name);
 Operand operand(const std::optional<Tensor>& t, const Tensor& x, const char* name);
 
-// An N×C tensor; it must have x's first two sizes and compute type.
+// An N×C tensor; it must have x's first two sizes, and x's compute type (a mean is double).
+Plane means(const Tensor& t, const Tensor& x, const char* name);
 Plane plane(const Tensor& t, const Tensor& x, const char* name);
 Plane plane(const std::optional<Tensor>& t, const Tensor& x, const char* name);
 
 // New tensors.
 Tensor new_planes(const Tensor& x);
+Tensor new_means(const Tensor& x);
 Tensor new_mask(const Tensor& x);
 Tensor nothing(const Tensor& x, ScalarType type);
 

@@ -40,7 +40,8 @@ void reduce_planar(const AffineArgs& k) {
           partial.data[item] = sums;
         else
           store_sums(item, sums);
-      });
+      },
+      kRun / 4);  // short chains of additions in the compute type: a sum of thousands keeps its last digits
   if (segments == 1) return;
   for (int64_t plane = 0; plane < planes; ++plane) {
     PlaneSums sums;

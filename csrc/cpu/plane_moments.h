@@ -1,4 +1,5 @@
 // plane_moments: m = 1/S sum_s x,  v = 1/S sum_s (x - m)²           docs/engine.md
+// The mean is double: differences of means (the head takes them) would lose float32's last digits when the mean is large.
 // Traffic: reads x once (1 unit). Runs are swept twice, the second time from L1 or L2: first their mean, then their squares
 // around it; runs are merged as (count, mean, M2) in double. So a mean of 1e4 with a deviation of 1 costs no digit.
 // Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a sample.
@@ -60,7 +61,7 @@ void plane_moments_planar(const MomentsArgs& k) {
     return moments;
   };
   auto finish = [&](int64_t plane, const Moments& moments) {
-    at<A>(k.mean, plane / s.C, plane % s.C) = A(moments.mean);
+    at<double>(k.mean, plane / s.C, plane % s.C) = moments.mean;
     at<A>(k.var, plane / s.C, plane % s.C) = A(moments.m2 / moments.count);
   };
   if (segments == 1) {
@@ -138,7 +139,7 @@ void plane_moments_channels_last(const MomentsArgs& k) {
         const double* mean = partial.data + (n * items + i) * 2 * C;
         moments.merge(double(min64(step, S - i * step)), mean[c], mean[C + c]);
       }
-      at<A>(k.mean, n, c) = A(moments.mean);
+      at<double>(k.mean, n, c) = moments.mean;
       at<A>(k.var, n, c) = A(moments.m2 / moments.count);
     }
   });

@@ -18,7 +18,7 @@ from fusednorm.heads import Head
 from . import plain
 from .activations import MASKED
 from .backends import kernel
-from .layout import compute_dtype, positions
+from .layout import compute_dtype, mean_dtype, positions
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -81,13 +81,14 @@ class ComposedNorm(torch.autograd.Function):
         if grads is not None:
             return grads
         spec: Spec = ctx.spec
-        x, residual, mask, center, var, scale, shift, *tensors = ctx.saved_tensors
+        x, residual, mask, mean, var, scale, shift, *tensors = ctx.saved_tensors
+        center = mean.to(var.dtype)
         needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
         reduce, grad = (kernel(name, spec.backend) for name in ("plane_affine_reduce", "plane_affine_grad"))
         write_g = needs_dresidual and spec.act != "identity"
         g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
         dresidual = None if not needs_dresidual else g if write_g else dy
-        a, b, dtensors = _pull_back(spec.head, center, var, positions(x), tuple(tensors), needs, dscale, dshift)
+        a, b, dtensors = _pull_back(spec.head, center, mean, var, positions(x), tuple(tensors), needs, dscale, dshift)
         dx = None
         if needs_dx and write_g:
             dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
@@ -97,23 +98,25 @@ class ComposedNorm(torch.autograd.Function):
 
 
 def composed_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
-    """y, mask, center, var, scale, shift, and the head's statistics."""
+    """y, mask, mean, var, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
-        center, var = kernel("plane_moments", spec.backend)(x)
+        mean, var = kernel("plane_moments", spec.backend)(x)
     else:  # the running mean serves as pivot, and the head looks at no moments
         assert tensors[0] is not None
-        center = tensors[0].to(compute_dtype(x)).repeat(x.shape[0], 1)
-        var = torch.zeros_like(center)
+        mean = tensors[0].to(mean_dtype(x)).repeat(x.shape[0], 1)
+        var = torch.zeros_like(mean, dtype=compute_dtype(x))
+    center = mean.to(var.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        scale, shift, statistics = spec.head(center, center, var, positions(x), *tensors)
+        scale, shift, statistics = spec.head(center, mean, var, positions(x), *tensors)
     affine = kernel("plane_affine", spec.backend)
     y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
-    return y, mask, center, var, scale, shift, *statistics
+    return y, mask, mean, var, scale, shift, *statistics
 
 
 def _pull_back(
     head: Head,
     center: Tensor,
+    mean: Tensor,
     var: Tensor,
     S: int,
     tensors: Tensors,
@@ -132,11 +135,11 @@ def _pull_back(
         return scale, shift
 
     with torch.autocast(center.device.type, enabled=False):
-        _, vjp, *_ = torch.func.vjp(scale_and_shift, center, var, *[tensors[i] for i in wanted])
+        _, vjp, *_ = torch.func.vjp(scale_and_shift, mean, var, *[tensors[i] for i in wanted])
         dm, dv, *found = vjp((dscale, dshift))
     dtensors: list[Tensor | None] = [None] * len(tensors)
     for i, t in zip(wanted, found, strict=True):
         dtensors[i] = t
     if not head.needs_moments:
         return None, None, tuple(dtensors)
-    return dv * (2 / S), dm / S, tuple(dtensors)
+    return dv * (2 / S), (dm / S).to(var.dtype), tuple(dtensors)

@@ -23,6 +23,11 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def mean_dtype(x: Tensor) -> torch.dtype:
+    """The type that plane means have: float64, so that differences of them keep float32's digits however large they are."""
+    return compute_dtype(x) if x.device.type == "mps" else torch.float64  # MPS has none
+
+
 def per_plane(t: Tensor, x: Tensor) -> Tensor:
     """An N×C tensor as one that broadcasts over x."""
     return t.reshape(t.shape + (1,) * (x.dim() - 2))

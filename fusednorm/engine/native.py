@@ -44,7 +44,7 @@ def _scalars(head: Head) -> tuple[int, float, str, str, float, float]:
 
 
 def native_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
-    """y, mask, center, var, scale, shift, z, and batch_mean, batch_var, z_mean, z_var, empty where not taken."""
+    """y, mask, mean, var, scale, shift, z, and batch_mean, batch_var, z_mean, z_var, empty where not taken."""
     layer = (*_arrange(spec.head, tensors), *_scalars(spec.head), spec.act)
     return kernel("norm_forward", spec.backend)(x, residual, *layer, save_mask)
 
@@ -70,12 +70,12 @@ class NativeNorm(torch.autograd.Function):
         if grads is not None:
             return grads
         spec: Spec = ctx.spec
-        x, residual, mask, center, var, scale, shift, z, *tensors = ctx.saved_tensors
+        x, residual, mask, mean, var, scale, shift, z, *tensors = ctx.saved_tensors
         needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
         write_g = needs_dresidual and spec.act != "identity"
         layer = (*_arrange(spec.head, tuple(tensors)), *_scalars(spec.head), spec.act)
         dx, g, *found = kernel("norm_backward", spec.backend)(
-            dy, x, residual, mask, center, var, scale, shift, z, *layer, needs_dx, write_g
+            dy, x, residual, mask, mean, var, scale, shift, z, *layer, needs_dx, write_g
         )
         dresidual = None if not needs_dresidual else g if write_g else dy
         dtensors = [

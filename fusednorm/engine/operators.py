@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import torch_kernels
-from .layout import compute_dtype, mask_shape
+from .layout import compute_dtype, mask_shape, mean_dtype
 
 SCHEMAS = {
     "plane_moments": "(Tensor x) -> (Tensor mean, Tensor var)",
@@ -35,10 +35,10 @@ _LAYER = (
     " str attention_input, str attention_act, float attention_eps, float attention_norm_eps, str act"
 )
 LAYER_SCHEMAS = {
-    "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor center,"
+    "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor mean,"
     " Tensor var, Tensor scale, Tensor shift, Tensor z, Tensor batch_mean,"
     " Tensor batch_var, Tensor z_mean, Tensor z_var)",
-    "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor center, Tensor var, Tensor scale,"
+    "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor mean, Tensor var, Tensor scale,"
     f" Tensor shift, Tensor z, {_LAYER}, bool need_dx, bool need_dresidual) -> (Tensor dx, Tensor dresidual,"
     " Tensor dweight, Tensor dbias, Tensor dfc_weight, Tensor dfc_bias, Tensor dnorm_weight, Tensor dnorm_bias)",
 }
@@ -50,8 +50,12 @@ def _new_planes(x: Tensor) -> Tensor:
     return x.new_empty(x.shape[:2], dtype=compute_dtype(x))
 
 
+def _new_means(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[:2], dtype=mean_dtype(x))
+
+
 def _fake_plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    return _new_planes(x), _new_planes(x)
+    return _new_means(x), _new_planes(x)
 
 
 def _fake_plane_affine(x: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
@@ -73,11 +77,13 @@ def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[
     (N, C), K = x.shape[:2], 0 if fc_weight is None else fc_weight.shape[0]
     channels = C if groups == 0 else 0
     components = K if norm_weight is not None and norm_mean is None else 0
-    sizes = [(N, K), (channels,), (channels,), (components,), (components,)]
+    sizes = (channels, channels, components, components)
     return (
         *_fake_plane_affine(x, save_mask),
-        *(_new_planes(x) for _ in range(4)),
-        *(x.new_empty(size, dtype=compute_dtype(x)) for size in sizes),
+        _new_means(x),
+        *(_new_planes(x) for _ in range(3)),
+        x.new_empty((N, K), dtype=mean_dtype(x)),
+        *(x.new_empty((size,), dtype=compute_dtype(x)) for size in sizes),
     )
 
 

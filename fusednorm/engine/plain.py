@@ -8,7 +8,7 @@ from torch import Tensor
 from fusednorm.heads import Head
 
 from .activations import activate, masked_gradient
-from .layout import compute_dtype, per_plane, positions
+from .layout import compute_dtype, mean_dtype, per_plane, positions
 from .torch_kernels import unpack_mask
 
 Grads = tuple[Tensor | None, ...]
@@ -20,7 +20,7 @@ def recalibrated(x: Tensor, head: Head, tensors: tuple[Tensor | None, ...]) -> T
     wide = x.to(compute_dtype(x))
     var, mean = torch.var_mean(wide.reshape(N, C, S), dim=-1, correction=0)
     center = mean.detach()
-    scale, shift, _ = head(center, mean, var, S, *tensors)
+    scale, shift, _ = head(center, mean.to(mean_dtype(x)), var, S, *tensors)
     return per_plane(scale, x) * (wide - per_plane(center, x)) + per_plane(shift, x)
 
 

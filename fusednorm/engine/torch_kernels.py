@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from .activations import activate, gradient, masked_gradient, passes
-from .layout import compute_dtype, is_channels_last, mask_shape, per_plane, positions
+from .layout import compute_dtype, is_channels_last, mask_shape, mean_dtype, per_plane, positions
 
 
 def plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of every plane."""
     N, C = x.shape[:2]
     planes = x.reshape(N, C, positions(x)).to(compute_dtype(x))
-    var, mean = torch.var_mean(planes, dim=-1, correction=0)
-    return mean, var
+    var, rounded = torch.var_mean(planes, dim=-1, correction=0)
+    rest = (planes - rounded.unsqueeze(-1)).mean(-1)
+    return rounded.to(mean_dtype(x)) + rest, var
 
 
 def plane_affine(

@@ -15,7 +15,8 @@ from .standardize import Batch, Group, Running, Statistics
 class Head:
     """scale = Gamma / sqrt(var + eps), shift = Beta + scale*(center - mu).
 
-    center (N, C) is the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
+    m (N, C) are the plane means, in float64 (heads take differences of them), v (N, C) the variances, in the compute type, center
+    (N, C) the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
     recalibration's.
     """
 
@@ -31,14 +32,15 @@ class Head:
         self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor, Statistics]:
         """scale and shift (N, C), and the statistics that running averages are made of."""
-        cast = [None if t is None else t.to(center.dtype) for t in tensors]
+        dtype = center.dtype
+        cast = [None if t is None else t.to(dtype) for t in tensors]
         own = self.standardize.tensors
         mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own])  # type: ignore[arg-type]
-        gamma, beta, statistics = self.recalibrate(m, v, positions, *cast[own:])  # type: ignore[arg-type]
-        scale = torch.rsqrt(var + self.standardize.eps)
+        gamma, beta, statistics = self.recalibrate(m.to(dtype), v, positions, *cast[own:])  # type: ignore[arg-type]
+        scale = torch.rsqrt(var + self.standardize.eps).to(dtype)
         if gamma is not None:
             scale = scale * gamma
-        shift = scale * (center - mu)
+        shift = scale * (center - mu).to(dtype)
         if beta is not None:
             shift = shift + beta
         return scale.expand_as(center), shift, batch_statistics + statistics

@@ -1,0 +1,129 @@
+"""What the tests of kernels and layers share: backends, shapes, layers and the three-way comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fusednorm
+import fusednorm.reference
+
+BACKENDS = [name for name, backend in fusednorm.backends().items() if backend.available]
+ACTS = (None, "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu")
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values with channels innermost in memory, for any number of dimensions."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def maps_like(*shape: int) -> Tensor:
+    """Planes with means and deviations of their own, as feature maps have."""
+    x = torch.randn(shape, dtype=torch.float64)
+    per_plane = (*shape[:2], *(1,) * (len(shape) - 2))
+    return x * (0.5 + torch.rand(per_plane, dtype=torch.float64)) + torch.randn(per_plane, dtype=torch.float64)
+
+
+# Name -> a map, in float64; tests cast it (`like` keeps its strides). At least 4 samples where there is more than one: the
+# attention's BN over 2 takes all there is out of the gradient but rounding, and nothing could be compared.
+MAPS: dict[str, Callable[[], Tensor]] = {
+    "nchw": lambda: maps_like(4, 6, 7, 9),
+    "channels_last": lambda: channels_last(maps_like(4, 24, 7, 9)),
+    "channels_last, odd channels": lambda: channels_last(maps_like(4, 13, 5, 3)),
+    "2-D": lambda: maps_like(5, 12),
+    "3-D": lambda: maps_like(4, 6, 17),
+    "3-D, channels last": lambda: channels_last(maps_like(4, 16, 17)),
+    "5-D": lambda: maps_like(4, 4, 3, 5, 4),
+    "5-D, channels last": lambda: channels_last(maps_like(4, 8, 3, 5, 4)),
+    "one channel": lambda: maps_like(4, 1, 11, 3),
+    "one position": lambda: maps_like(6, 7, 1, 1),
+    "one sample": lambda: maps_like(1, 4, 13, 11),
+    "primes": lambda: maps_like(4, 7, 31, 37),
+    "7x7 planes": lambda: maps_like(4, 32, 7, 7),
+    "every other channel": lambda: maps_like(4, 8, 7, 9)[:, ::2],
+    "slice of channels, channels_last": lambda: channels_last(maps_like(4, 24, 5, 7))[:, 3:11],
+    "crop": lambda: maps_like(4, 4, 9, 11)[..., 1:-1, 2:-1],
+    "transposed": lambda: maps_like(4, 4, 9, 11).transpose(2, 3),
+    "every other column": lambda: maps_like(4, 4, 9, 11)[..., ::2],
+}
+
+
+def like(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in another type, with x's strides even where they leave gaps."""
+    base = torch.empty(1 + sum(s * (n - 1) for s, n in zip(x.stride(), x.shape, strict=True)), dtype=dtype)
+    return base.as_strided(x.shape, x.stride()).copy_(x)
+
+
+class Contender:
+    """A layer's results and gradients for one set of numbers."""
+
+    def __init__(self, layer: torch.nn.Module, x: Tensor, residual: Tensor | None, dy: Tensor) -> None:
+        x = x.detach().requires_grad_()
+        residual = None if residual is None else residual.detach().requires_grad_()
+        layer.zero_grad()
+        y = layer(x) if residual is None else layer(x, residual)
+        y.backward(dy)
+        self.tensors: dict[str, Tensor] = {"y": y.detach(), "x.grad": x.grad}
+        if residual is not None:
+            self.tensors["residual.grad"] = residual.grad
+        self.tensors |= {f"{name}.grad": p.grad for name, p in layer.named_parameters() if p.grad is not None}
+        self.tensors |= {name: b for name, b in layer.named_buffers() if b.is_floating_point()}
+
+
+def assert_twice_as_good(draws: list[tuple[Contender, Contender, Contender]], dtype: torch.dtype) -> None:
+    """Three ways: the fused layer's error is at most twice that of the same layer in the same type in plain PyTorch.
+
+    Each draw is (fused, plain, truth); both errors are measured against float64, as root mean squares over all entries and
+    draws: the largest of a handful of roundings is luck. Four units in the last place of the largest entry are free. In
+    float64 the truth is no better than the contenders, and they must agree within 1e-10.
+    """
+    for name in draws[0][2].tensors:
+        ours, theirs, exact = (torch.cat([draw[i].tensors[name].flatten() for draw in draws]) for i in range(3))
+        assert ours.dtype == theirs.dtype, name
+        assert ours.shape == exact.shape, name
+        largest = exact.abs().max().item()
+        if dtype == torch.float64:
+            allowed = 1e-10 * max(1.0, largest)
+            error = (ours - exact).abs().max().item()
+        else:
+            allowed = 2 * _rms(theirs.double() - exact) + 4 * torch.finfo(ours.dtype).eps * largest
+            error = _rms(ours.double() - exact)
+        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g} ({dtype}, largest entry {largest:.3g})"
+
+
+def _rms(t: Tensor) -> float:
+    return t.square().mean().sqrt().item()
+
+
+def _batch_kind(ns: Any, prefix: str, dims: int) -> Any:
+    return getattr(ns, f"{prefix}{ {2: 1, 3: 1, 4: 2, 5: 3}[dims] }d")
+
+
+def _groups(channels: int) -> int:
+    return next(g for g in (4, 3, 2, 1) if channels % g == 0)
+
+
+# Name -> (namespace, number of dimensions, channels, options) -> layer, the same for fusednorm and fusednorm.reference.
+LAYERS: dict[str, Callable[..., torch.nn.Module]] = {
+    "batch": lambda ns, dims, C, **options: _batch_kind(ns, "BatchNorm", dims)(C, **options),
+    "group": lambda ns, dims, C, **options: ns.GroupNorm(_groups(C), C, **options),
+    "attentive batch": lambda ns, dims, C, **options: _batch_kind(ns, "AttentiveBatchNorm", dims)(C, 5, **options),
+    "attentive group": lambda ns, dims, C, **options: ns.AttentiveGroupNorm(_groups(C), C, 5, **options),
+}
+
+
+def pair(kind: str, dims: int, channels: int, **options: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A fused layer and its reference, with the same random parameters and statistics."""
+    fused = LAYERS[kind](fusednorm, dims, channels, **options)
+    plain = LAYERS[kind](fusednorm.reference, dims, channels, **options)
+    with torch.no_grad():
+        for parameter in fused.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        for name, buffer in fused.named_buffers():
+            if buffer.is_floating_point():
+                buffer.add_(torch.rand_like(buffer) if "var" in name else torch.randn_like(buffer))
+    plain.load_state_dict(fused.state_dict())
+    return fused, plain

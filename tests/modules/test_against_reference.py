@@ -1,0 +1,144 @@
+"""Three ways: the fused layer, the reference in the same type, and the reference in float64."""
+
+import copy
+import zlib
+
+import pytest
+import torch
+
+import fusednorm
+import fusednorm.reference
+from tests.cases import ACTS, BACKENDS, LAYERS, MAPS, Contender, assert_twice_as_good, channels_last, like, maps_like, pair
+
+TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def compare(backend, kind, make_map, dtype, training=True, residual=True, **options):
+    x = make_map()
+    fused, plain = pair(kind, x.dim(), x.shape[1], **options)
+    compare_layers(backend, fused, plain, make_map, dtype, training, residual)
+
+
+def compare_layers(backend, fused, plain, make_map, dtype, training=True, residual=True):
+    exact = copy.deepcopy(plain).double()
+    if dtype == torch.float64:
+        fused.double(), plain.double()
+    for layer in (fused, plain, exact):
+        layer.train(training)
+    draws = []
+    for _ in range(4):
+        x = like(make_map(), dtype)
+        other = torch.randn(x.shape).to(dtype) if residual else None
+        dy = torch.randn(x.shape).to(dtype)
+        with fusednorm.use_backend(backend):
+            ours = Contender(fused, x, other, dy)
+        assert ours.tensors["y"].stride() == torch.empty_like(x).stride()
+        truth = Contender(exact, x.double(), None if other is None else other.double(), dy.double())
+        draws.append((ours, Contender(plain, x, other, dy), truth))
+    assert_twice_as_good(draws, dtype)
+
+
+def cases():
+    """Every map, layer and type once, with activation, residual and mode drawn for each (the same on every run)."""
+    for name in MAPS:
+        for kind in LAYERS:
+            for dtype in TYPES:
+                draw = zlib.crc32(f"{name} {kind} {dtype}".encode())
+                yield name, kind, dtype, ACTS[draw % 7], bool(draw // 7 % 2), bool(draw // 14 % 3)
+
+
+def needs_two_values(name, kind, training):
+    return training and kind == "attentive batch" and MAPS[name]().shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "dtype", "act", "residual", "training"),
+    cases(),
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_maps_layers_types(backend, name, kind, dtype, act, residual, training):
+    options = {"attention_norm": False} if needs_two_values(name, kind, training) else {}
+    compare(backend, kind, MAPS[name], TYPES[dtype], training, residual, act=act, **options)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activations(backend, act, residual, layout):
+    compare(backend, "attentive batch", MAPS[layout], torch.float32, act=act, residual=residual)
+
+
+@pytest.mark.parametrize("attention_act", ["relu", "sigmoid", "softmax", "hsigmoid"])
+@pytest.mark.parametrize("attention_norm", [True, False], ids=["A2", "A1"])
+@pytest.mark.parametrize("attention_input", ["mean", "mean_std", "rsd"])
+@pytest.mark.parametrize("kind", ["attentive batch", "attentive group"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_attention(backend, training, kind, attention_input, attention_norm, attention_act):
+    compare(
+        backend,
+        kind,
+        MAPS["nchw"],
+        torch.float32,
+        training,
+        attention_input=attention_input,
+        attention_norm=attention_norm,
+        attention_act=attention_act,
+        act="relu",
+    )
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_mean_far_from_zero(backend, kind, layout):
+    """Mean 1e4 with deviation 1: x itself carries 1e-3 of rounding, and no more than that may be lost."""
+
+    def make_map():
+        x = (torch.randn(4, 8, 16, 16) + 1e4).double()
+        return channels_last(x) if layout == "channels_last" else x
+
+    compare(backend, kind, make_map, torch.float32)
+    fused, plain = pair(kind, 4, 8)
+    x = make_map()
+    with fusednorm.use_backend(backend):
+        y = fused(x.float())
+    exact = plain.double()(x)
+    assert (y - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8], ids=["layer", "group", "instance"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_groups(backend, groups):
+    fused, plain = (ns.AttentiveGroupNorm(groups, 8, 4) for ns in (fusednorm, fusednorm.reference))
+    plain.load_state_dict(fused.state_dict())
+    compare_layers(backend, fused, plain, lambda: maps_like(3, 8, 5, 5), torch.float32)
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
+def test_large_planes_are_split(backend):
+    """Few and large planes: the cpu backend splits them among threads."""
+    planar = lambda: maps_like(1, 2, 70001)  # noqa: E731
+    compare(backend, "attentive group", planar, torch.float32, act="relu")
+    compare(backend, "attentive group", lambda: channels_last(planar()), torch.float32, act="relu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_16_bit_parameters(backend, dtype):
+    """16-bit parameters beside float32 buffers: the result is that of the same numbers in float32, rounded once."""
+    layer = fusednorm.AttentiveBatchNorm2d(8, 4, act="relu", dtype=dtype)
+    assert layer.weight.dtype == dtype
+    assert {b.dtype for b in layer.buffers()} == {torch.float32, torch.int64}
+    wide = copy.deepcopy(layer).float()
+    x, dy = torch.randn(4, 8, 6, 6).to(dtype), torch.randn(4, 8, 6, 6).to(dtype)
+    with fusednorm.use_backend(backend):
+        ours, truth = Contender(layer, x, None, dy), Contender(wide, x.float(), None, dy.float())
+    for name, t in ours.tensors.items():
+        assert t.dtype == (torch.float32 if "running" in name else dtype)
+        torch.testing.assert_close(t.float(), truth.tensors[name], atol=1e-3, rtol=torch.finfo(t.dtype).eps, msg=name)
+    half_buffers = layer.to(dtype)
+    half_buffers(x)
+    assert half_buffers.running_mean.dtype == dtype
