@@ -70,8 +70,8 @@ inline V act_gradient(Act act, V dy, V z) {
       return dy * sigma * (A(1) + z * (A(1) - sigma));
     }
     case Act::hardswish: {
-      V slope = z <= A(3) ? z / A(3) + A(0.5) : V{} + A(1);
-      return dy * (z < A(-3) ? V{} : slope);
+      V slope = z >= A(3) ? V{} + A(1) : z / A(3) + A(0.5);
+      return dy * (z <= A(-3) ? V{} : slope);
     }
     case Act::gelu: {
       V cdf = A(0.5) * verfc(z * -K::sqrt_half);

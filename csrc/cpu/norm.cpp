@@ -135,10 +135,12 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
   k.shape = shape_of(x);
   k.act = act_of(act);
   k.x = operand(x, x, "x");
-  if (layer.needs_moments())
+  if (layer.needs_moments()) {
     kernels().plane_moments({k.shape, k.x, means(mean, x, "mean"), plane(var, x, "var")});
-  else
+  } else {
     fill_means(mean, take(running_mean, C, "running_mean"), x);
+    torch::stable::zero_(var);
+  }
   const Tensor center = center_of(mean, x);
   HeadArgs head = head_args(layer, x, mean, center, var, take);
   head.scale = scale.data_ptr(), head.shift = shift.data_ptr(), head.z = z.data_ptr();

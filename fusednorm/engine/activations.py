@@ -56,8 +56,8 @@ def gradient(dy: Tensor, z: Tensor, act: str) -> Tensor:
         sigma = torch.sigmoid(z)
         return dy * sigma * (1 + z * (1 - sigma))
     if act == "hardswish":
-        inner = torch.where(z <= 3, z / 3 + 0.5, 1.0)
-        return dy * torch.where(z < -3, 0.0, inner)
+        inner = torch.where(z >= 3, 1.0, z / 3 + 0.5)
+        return dy * torch.where(z <= -3, 0.0, inner)
     cdf = 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
     pdf = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     return dy * (cdf + z * pdf)

@@ -1,0 +1,23 @@
+"""The traffic floor: the time that moving the tensors takes, whatever is computed on the way.
+
+One unit is the bytes of x. Time over floor says how good a kernel is, on any machine.
+"""
+
+from __future__ import annotations
+
+COPY_UNITS = 2  # y.copy_(x) reads x and writes y
+
+
+def floor_units(*, residual: bool, backward: bool = True) -> int:
+    """Units that a layer moves at least, if no tensor stays in a cache between two passes."""
+    forward_units = 3  # moments: read x; affine: read x, write y
+    backward_units = 5  # sums: read dy, x; gradient: read dy, x, write dx
+    if residual:
+        forward_units += 1  # affine: read the residual too
+        backward_units += 1  # write dresidual (its values then serve in place of dy: no further read)
+    return forward_units + (backward_units if backward else 0)
+
+
+def floor_seconds(units: int, copy_seconds: float) -> float:
+    """Time of `units` at the bandwidth that one copy of x, taking `copy_seconds`, showed."""
+    return units / COPY_UNITS * copy_seconds

@@ -1,0 +1,126 @@
+"""Every operator passes opcheck, and the kernels behind one name agree across backends."""
+
+import inspect
+
+import pytest
+import torch
+
+from fusednorm.engine import operators
+from fusednorm.engine.backends import backends
+from tests.cases import BACKENDS, channels_last
+
+# test_autograd_registration can't apply: the operators have no autograd of their own on purpose. A torch.autograd.Function around
+# them supplies it, at half of register_autograd's cost a call, and only it may be differentiated through.
+UTILITIES = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+OPAQUE = [name for name in BACKENDS if name != "torch"]
+
+
+def arguments(layout="nchw", act="relu", residual=True, dtype=torch.float32):
+    make = channels_last if layout == "channels_last" else (lambda t: t)
+    x, dy, other = (make(torch.randn(2, 8, 5, 3, dtype=dtype)) for _ in range(3))
+    center, scale, shift, a, b = (torch.randn(2, 8, dtype=dtype) for _ in range(5))
+    return x, dy, other if residual else None, center, scale, shift, a, b
+
+
+def kernel_calls(layout, act, residual):
+    x, dy, other, center, scale, shift, a, b = arguments(layout, act, residual)
+    masked = residual and act == "relu"
+    mask = torch.ops.fusednorm.plane_affine.torch(x, center, scale, shift, other, act, True)[1] if masked else None
+    kept = None if masked else other
+    yield "plane_moments", (x,)
+    yield "plane_affine", (x, center, scale, shift, other, act, masked)
+    yield "plane_affine_reduce", (dy, x, center, scale, shift, kept, mask, act, residual)
+    yield "plane_affine_grad", (dy, x, center, scale, shift, kept, mask, a, b, act)
+    yield "plane_affine_grad", (dy, x, center, scale, shift, kept, mask, None, None, act)
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+@pytest.mark.parametrize("act", ["identity", "relu", "silu"])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("backend", OPAQUE)
+def test_opcheck(backend, layout, act, residual):
+    for name, args in kernel_calls(layout, act, residual):
+        operator = getattr(getattr(torch.ops.fusednorm, name), backend)
+        torch.library.opcheck(operator, args, test_utils=UTILITIES)
+
+
+def layer_calls(groups, attentive, act):
+    x, dy, residual, *_ = arguments(act=act)
+    K, C = 3, 8
+    weight, bias = (torch.randn(K, C) if attentive else torch.randn(C) for _ in range(2))
+    running = (torch.randn(C), torch.rand(C)) if groups < 0 else (None, None)
+    attention = (torch.randn(K, C), None, torch.randn(K), torch.randn(K)) if attentive else (None,) * 4
+    normed = (torch.randn(K), torch.rand(K)) if attentive and groups < 0 else (None, None)
+    layer = (weight, bias, *running, *attention, *normed, groups, 1e-5, "rsd", "hsigmoid", 1e-3, 1e-5, act)
+    yield "norm_forward", (x, residual, *layer, act == "relu")
+    _, mask, *kept = torch.ops.fusednorm.norm_forward.cpu(x, residual, *layer, act == "relu")[:7]
+    saved = (None, mask) if act == "relu" else (residual, None)
+    yield "norm_backward", (dy, x, *saved, *kept, *layer, True, act != "identity")
+
+
+@pytest.mark.skipif(not backends()["cpu"].available, reason="whole-layer operators are native")
+@pytest.mark.parametrize("act", ["identity", "relu", "gelu"])
+@pytest.mark.parametrize("attentive", [False, True], ids=["affine", "attentive"])
+@pytest.mark.parametrize("groups", [-1, 0, 2], ids=["running", "batch", "group"])
+def test_opcheck_of_layers(groups, attentive, act):
+    for name, args in layer_calls(groups, attentive, act):
+        torch.library.opcheck(getattr(torch.ops.fusednorm, name).cpu, args, test_utils=UTILITIES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+@pytest.mark.parametrize("act", ["identity", "relu", "silu"])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("backend", OPAQUE)
+def test_backends_agree(backend, layout, act, residual, dtype):
+    """The mask bit for bit, the rest to rounding."""
+    for name, args in kernel_calls(layout, act, residual):
+        args = [t.to(dtype) if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in args]
+        packet = getattr(torch.ops.fusednorm, name)
+        ours, theirs = getattr(packet, backend)(*args), packet.torch(*args)
+        pairs = [(ours, theirs)] if isinstance(ours, torch.Tensor) else zip(ours, theirs, strict=True)
+        for a, b in pairs:
+            assert a.stride() == b.stride()
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("act", ["relu", "relu6", "leaky_relu"])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("backend", OPAQUE)
+def test_masks_are_the_same_bits(backend, layout, act):
+    """13 channels and 15 positions: no run ends at a byte. Values at the corners, and NaN, included."""
+    x = torch.randn(3, 13, 5, 3)
+    x[0, 0, 0], x[1, :, 2, 1], x[2, 3, 1, 1] = 0.0, 6.0, float("nan")
+    x = channels_last(x) if layout == "channels_last" else x
+    zero, one = torch.zeros(3, 13), torch.ones(3, 13)
+    packet = torch.ops.fusednorm.plane_affine
+    ours, theirs = (getattr(packet, b)(x, zero, one, zero, None, act, True) for b in (backend, "torch"))
+    assert torch.equal(ours[1], theirs[1])
+    torch.testing.assert_close(ours[0], theirs[0], equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_wrong_tensors_are_refused_not_read(backend):
+    """The operators trust fusednorm's checks, but never read out of bounds."""
+    if backend != "cpu":
+        return
+    x, center = torch.randn(2, 8, 5, 3), torch.randn(2, 8)
+    affine = torch.ops.fusednorm.plane_affine.cpu
+    for args in (
+        (x, center[:, :4], center, center, None, "relu", False),
+        (x, center.double(), center, center, None, "relu", False),
+        (x, center, center, center, x[:1], "relu", False),
+        (x, center, center, center, None, "tanh", False),
+        (x.int(), center, center, center, None, "relu", False),
+    ):
+        with pytest.raises(RuntimeError, match="fusednorm"):
+            affine(*args)
+
+
+def test_documented():
+    """docs/engine.md shows the schemas that are registered."""
+    text = (inspect.getfile(operators)).rsplit("fusednorm", 1)[0] + "docs/engine.md"
+    with open(text) as file:
+        page = " ".join(file.read().split())
+    for name, schema in operators.SCHEMAS.items():
+        assert f"{name}{schema}" in page, name

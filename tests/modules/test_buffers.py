@@ -1,0 +1,116 @@
+"""Running statistics as torch keeps them; state dicts; initialization; copies."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import fusednorm
+from tests.cases import BACKENDS, LAYERS, pair
+
+TORCH = {
+    2: (nn.BatchNorm1d, fusednorm.BatchNorm1d, (5, 6)),
+    3: (nn.BatchNorm1d, fusednorm.BatchNorm1d, (5, 6, 7)),
+    4: (nn.BatchNorm2d, fusednorm.BatchNorm2d, (5, 6, 4, 3)),
+    5: (nn.BatchNorm3d, fusednorm.BatchNorm3d, (5, 6, 4, 3, 2)),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"momentum": 0.3, "affine": False}, {"track_running_stats": False}])
+@pytest.mark.parametrize("dims", TORCH)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_like_torch(backend, dims, options):
+    theirs, ours, shape = TORCH[dims][0](6, **options), TORCH[dims][1](6, **options), TORCH[dims][2]
+    theirs.load_state_dict(ours.state_dict())
+    with fusednorm.use_backend(backend):
+        for _ in range(3):
+            x = torch.randn(shape) * 2 + 1
+            torch.testing.assert_close(ours(x), theirs(x))
+        ours.eval(), theirs.eval()
+        torch.testing.assert_close(ours(x), theirs(x))
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_group_norm_like_torch(backend):
+    ours, theirs = fusednorm.GroupNorm(3, 6), nn.GroupNorm(3, 6)
+    x = torch.randn(4, 6, 5, 3)
+    with fusednorm.use_backend(backend):
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_attentive_statistics(backend, momentum):
+    """The layer's own as BatchNorm's, whatever the attention; the attention's with momentum 0.1 whatever the layer's."""
+    layer = fusednorm.AttentiveBatchNorm2d(6, 3, momentum=momentum)
+    plain = fusednorm.reference.AttentiveBatchNorm2d(6, 3, momentum=momentum)
+    plain.load_state_dict(layer.state_dict())
+    batch = nn.BatchNorm2d(6, momentum=momentum)
+    with fusednorm.use_backend(backend):
+        for _ in range(3):
+            x = torch.randn(4, 6, 5, 3) + 1
+            layer(x), plain(x), batch(x)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        torch.testing.assert_close(getattr(layer, name), getattr(batch, name))
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(layer.state_dict()[name], value)
+    assert layer.attention_norm.num_batches_tracked == 3
+
+
+def test_state_dict_keys():
+    norm = [f"attention_norm.{k}" for k in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    own = ["running_mean", "running_var", "num_batches_tracked"]
+    assert set(fusednorm.AttentiveBatchNorm2d(4).state_dict()) == {"weight", "bias", "attention.weight", *norm, *own}
+    assert set(fusednorm.AttentiveGroupNorm(2, 4).state_dict()) == {"weight", "bias", "attention.weight", "attention.bias"}
+    untracked = fusednorm.AttentiveBatchNorm2d(4, track_running_stats=False).state_dict()
+    assert set(untracked) == {"weight", "bias", "attention.weight", "attention_norm.weight", "attention_norm.bias"}
+
+
+def test_shapes():
+    layer = fusednorm.AttentiveBatchNorm2d(6, 3, attention_input="mean_std", attention_norm=False)
+    shapes = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+    assert shapes == {"weight": (3, 6), "bias": (3, 6), "attention.weight": (3, 12), "attention.bias": (3,)}
+
+
+def test_initialization():
+    """AN section 4: gamma ~ 1 + 0.1 N(0, 1), beta ~ 0.1 N(0, 1); He's for the attention, by fan out."""
+    layer = fusednorm.AttentiveBatchNorm2d(4096, 20, attention_norm=False)
+    assert abs(layer.weight.mean() - 1) < 1e-3
+    assert abs(layer.weight.std() - 0.1) < 1e-3
+    assert abs(layer.bias.mean()) < 1e-3
+    assert abs(layer.bias.std() - 0.1) < 1e-3
+    assert abs(layer.attention.weight.std() - (2 / 20) ** 0.5) < 2e-3
+    assert torch.equal(layer.attention.bias, torch.zeros(20))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_copies(kind):
+    layer, _ = pair(kind, 4, 6, act="relu")
+    x = torch.randn(3, 6, 4, 4)
+    layer.eval()
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x), layer(x))
+    assert "act=relu" in repr(layer)
+
+
+def test_not_replaced_by_plain_sync_batch_norm():
+    """convert_sync_batchnorm turns any subclass of torch's BatchNorm into plain SyncBN, and would not say so."""
+    layer = fusednorm.AttentiveBatchNorm2d(6, 3)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(layer, fusednorm.BatchNorm2d(6)))
+    assert not any(isinstance(m, nn.SyncBatchNorm) for m in converted.modules())
+
+
+def test_functional_call_on_modules_buffers():
+    """A function of fusednorm.functional updates the statistics it is given, as torch's batch_norm does."""
+    mean, var = torch.zeros(6), torch.ones(6)
+    theirs_mean, theirs_var = mean.clone(), var.clone()
+    x = torch.randn(4, 6, 5)
+    ours = fusednorm.functional.batch_norm(x, mean, var, training=True, momentum=0.2)
+    theirs = nn.functional.batch_norm(x, theirs_mean, theirs_var, training=True, momentum=0.2)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(mean, theirs_mean)
+    torch.testing.assert_close(var, theirs_var)

@@ -1,0 +1,144 @@
+"""Empty batches, planes of one position, NaN and infinity, inputs left alone."""
+
+import pytest
+import torch
+
+import fusednorm
+from tests.cases import ACTS, BACKENDS, LAYERS, channels_last, pair
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 4, 4), (3, 6, 0, 4), (3, 6, 4, 0)])
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_empty_batch(backend, training, kind, residual, shape):
+    layer = pair(kind, 4, 6, act="relu")[0].train(training)
+    before = {name: buffer.clone() for name, buffer in layer.named_buffers()}
+    x = torch.randn(shape, requires_grad=True)
+    other = torch.randn(shape, requires_grad=True) if residual else None
+    with fusednorm.use_backend(backend):
+        y = layer(x, other)
+        y.sum().backward()
+    assert y.shape == shape
+    for t in (x, other) if residual else (x,):
+        assert t.grad is not None
+        assert t.grad.shape == shape
+    for name, parameter in layer.named_parameters():
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter)), name
+    assert all(torch.equal(buffer, before[name]) for name, buffer in layer.named_buffers())
+
+
+@pytest.mark.parametrize("attention_input", ["mean", "mean_std", "rsd"])
+@pytest.mark.parametrize("kind", ["attentive batch", "attentive group"])
+@pytest.mark.parametrize("dims", [2, 4])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_position(backend, dims, kind, attention_input):
+    """Finite, and what the docstring says: a standard deviation of sqrt(attention_eps)."""
+    fused, plain = pair(kind, dims, 6, attention_input=attention_input)
+    x = torch.randn((5, 6) + (1,) * (dims - 2), requires_grad=True)
+    with fusednorm.use_backend(backend):
+        y = fused(x)
+        y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()
+    torch.testing.assert_close(y, plain(x))
+    source = fusednorm.heads.Attentive(attention_input).source(x.reshape(5, 6), torch.zeros(5, 6), 1)
+    expected = {"mean": 1.0, "mean_std": 1.0, "rsd": 1e-3**-0.5}[attention_input]
+    torch.testing.assert_close(source[:, :6], x.reshape(5, 6) * expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_not_finite_in_one_sample(backend, training, kind, layout, value):
+    """One bad value in one sample spoils what the mathematics says, no more and no less: as in the reference."""
+    options = {"attention_norm": False} if "attentive" in kind else {}
+    fused, plain = pair(kind, 4, 12, **options)
+    fused.train(training), plain.train(training)
+    x = torch.randn(3, 12, 5, 3)
+    x[1, 4, 2, 1] = value
+    if layout == "channels_last":
+        x = channels_last(x)
+    with fusednorm.use_backend(backend):
+        ours = fused(x.requires_grad_())
+        (gradient,) = torch.autograd.grad(ours, x, torch.ones_like(ours))
+    a = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    theirs = plain(a)
+    (plain_gradient,) = torch.autograd.grad(theirs, a, torch.ones_like(theirs))
+    for found, expected in ((ours, theirs), (gradient, plain_gradient)):
+        assert (found.isfinite() | ~expected.isfinite()).all(), "spread too far"
+        assert (~found.isnan() | expected.isnan()).all(), "NaN where there need be none"
+    if "group" in kind or not training:
+        assert ours[0].isfinite().all()
+        assert ours[2].isfinite().all()
+        assert not ours[1].isfinite().all()
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nan_passes_through_activations(backend, act, residual):
+    """torch's activations keep NaN, in value and gradient."""
+    x, dy = torch.randn(1, 2, 4, 5), torch.ones(1, 2, 4, 5)
+    other = torch.zeros_like(x)
+    if residual:
+        other[0, 0, 0, 0] = float("nan")
+    layer = fusednorm.BatchNorm2d(2, act=act)
+    with torch.no_grad():
+        layer.bias[1] = float("nan")
+    with fusednorm.use_backend(backend):
+        y = layer(x.requires_grad_(), other)
+    assert y[0, 1].isnan().all()
+    assert y[0, 0, 0, 0].isnan() == residual
+    assert y[0, 0].isnan().sum() == residual
+    z = torch.tensor([float("nan")], requires_grad=True)
+    function = fusednorm.engine.activations.activate
+    (expected,) = torch.autograd.grad(function(z, act or "identity"), z, torch.ones(1))
+    (dresidual,) = torch.autograd.grad(
+        layer(x, other.requires_grad_()), other, dy, retain_graph=True
+    )
+    assert dresidual[0, 1].isnan().all() == expected.isnan().all()
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_are_not_written_to(backend, kind, act):
+    layer, _ = pair(kind, 4, 6, act=act)
+    x, residual, dy = (torch.randn(3, 6, 4, 5) for _ in range(3))
+    copies = [t.clone() for t in (x, residual, dy)]
+    with fusednorm.use_backend(backend):
+        y = layer(x.requires_grad_(), residual.requires_grad_())
+        y.backward(dy)
+    assert all(torch.equal(t, c) for t, c in zip((x, residual, dy), copies, strict=True))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_in_other_layouts(backend, kind):
+    """dy comes expanded (from a sum), in the other layout, or with gaps; residual in another layout than x."""
+    layer, _ = pair(kind, 4, 6, act="relu")
+    x, residual, dy = (torch.randn(4, 6, 5, 3) for _ in range(3))
+
+    def gradients(x, residual, dy):
+        a, r = x.detach().requires_grad_(), residual.detach().requires_grad_()
+        return torch.autograd.grad(layer(a, r), [a, r, *layer.parameters()], dy)
+
+    gaps = torch.zeros(4, 12, 5, 3)
+    gaps[:, ::2] = dy
+    with fusednorm.use_backend(backend):
+        expected = gradients(x, residual, dy)
+        for variant in (
+            (x, channels_last(residual), channels_last(dy)),
+            (channels_last(x), residual, dy),
+            (x, residual, gaps[:, ::2]),
+            (x.transpose(2, 3).contiguous().transpose(2, 3), residual, dy),
+        ):
+            for ours, theirs in zip(gradients(*variant), expected, strict=True):
+                torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+        ones = gradients(x, residual, torch.ones_like(dy))
+        for ours, theirs in zip(gradients(x, residual, torch.ones(()).expand_as(dy)), ones, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)

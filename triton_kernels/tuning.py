@@ -1,0 +1,98 @@
+"""How much a program does: one small table, and the block shapes that follow from it.
+
+The numbers are reckoned from what the hardware offers, not tuned: no GPU has timed them yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """One program, one tile."""
+
+    tile: int = 2048  # values: 16 a thread, so 4 (float32) or 2 (half) 16-byte loads from every tensor read
+    num_warps: int = 4  # 128 threads: at 64 registers a thread, eight programs share an SM
+    row: int = 64  # channels_last: values of a row, one full 128-byte line of a half type
+
+
+@dataclass(frozen=True)
+class Reducing(Streaming):
+    """One program walks over many tiles of its planes; few large planes are split over several programs."""
+
+    programs: int = 1024  # about eight for each of an H100's 132 SMs; a constant, so that results are too
+    tiles: int = 4  # a program with fewer tiles spends its time on starting and on the last reduction
+    splits: int = 1024  # the merging program holds all partials of a plane in one tile
+
+
+@dataclass(frozen=True)
+class Merging:
+    tile: int = 2048  # as above, of each kind of partial
+    num_warps: int = 4
+
+
+TABLE: dict[str, Streaming] = {
+    "plane_moments": Reducing(),
+    "plane_affine": Streaming(),
+    "plane_affine_reduce": Reducing(),
+    "plane_affine_grad": Streaming(),
+}
+MERGE = Merging()
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A tile of `planes` by `positions`; `splits` programs for the same planes, `chunk` positions each."""
+
+    planes: int
+    positions: int
+    programs: int
+    splits: int
+    chunk: int
+
+
+def blocks(entry: Streaming, itemsize: int, planes: int, C: int, S: int, channels_last: bool) -> Blocks:
+    tile = entry.tile // 2 if itemsize == 8 else entry.tile  # a double takes two registers
+    if channels_last:
+        across = _block(C, tile if S == 1 else min(tile, entry.row))
+        along = min(_power_of_2(S), max(1, tile // across))
+        groups = planes // C * _cdiv(C, across)
+    else:
+        along = _block(S, tile)
+        across = min(_power_of_2(planes), max(1, tile // along))
+        groups = _cdiv(planes, across)
+    tiles = _cdiv(S, along)
+    splits = tiles
+    if isinstance(entry, Reducing):
+        splits = max(1, min(_cdiv(entry.programs, groups), tiles // entry.tiles, entry.splits))
+    chunk = _cdiv(tiles, splits) * along
+    splits = _cdiv(S, chunk)
+    return Blocks(across, along, groups * splits, splits, chunk)
+
+
+def merge_blocks(splits: int, planes: int) -> tuple[int, int, int]:
+    """For a merging kernel: lanes along the splits, planes a program, programs."""
+    lanes = _power_of_2(splits)
+    across = min(_power_of_2(planes), max(1, MERGE.tile // lanes))
+    return lanes, across, _cdiv(planes, across)
+
+
+def _block(n: int, limit: int) -> int:
+    """Length of a tile along memory: the largest power of two that wastes at most a quarter of the lanes.
+
+    At least 8, a whole byte of mask; and none below 32 for the sake of waste.
+    """
+    largest = max(8, min(limit, _power_of_2(n)))
+    block = largest
+    while block > 32 and _cdiv(n, block) * block * 3 > n * 4:
+        block //= 2
+    return block if _cdiv(n, block) * block * 3 <= n * 4 else largest
+
+
+def _power_of_2(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
