@@ -1,6 +1,6 @@
 // The activations, for vectors on the CPU and scalars on a GPU: the includer supplies vexp, verfc and a type V in which
-// `condition ? a : b` works elementwise. Comparisons are written so that NaN falls through to the result, as in PyTorch.
-// Included inside the includer's namespace.
+// `condition ? a : b` works elementwise. Comparisons are written so that NaN falls through to the result, as in
+// PyTorch. Included inside the includer's namespace.
 
 template <class A>
 struct ActConstants {

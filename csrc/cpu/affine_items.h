@@ -1,7 +1,8 @@
 // The loop that the three affine kernels share: which thread handles which part of the tensor, run by run.
 //   State state(item)                        made for every item, on its thread
 //   run(k, x, residual, dy, y, mask, length, state, offset)
-//                                            a run: its coefficients, its pointers (null where absent), its offset in a row
+//                                            a run: its coefficients, its pointers (null where absent), its offset in a
+//                                            row
 //   finish(item, state)                      after the item's last run
 // Included once per instruction set, inside that set's namespace.
 

@@ -1,5 +1,5 @@
-// What the three affine kernels share. The N×C coefficients of a run: one value for the whole run where planar, one an element where channels_last.
-// Included once per instruction set, inside that set's namespace.
+// What the three affine kernels share. The N×C coefficients of a run: one value for the whole run where planar, one an
+// element where channels_last. Included once per instruction set, inside that set's namespace.
 
 template <class A>
 struct Uniform {
@@ -10,15 +10,25 @@ struct Uniform {
     center = value(k.center), scale = value(k.scale), shift = value(k.shift), a = value(k.a), b = value(k.b);
   }
   template <class Width>
-  Vec<A> get_center(int64_t, Width) const { return center; }
+  Vec<A> get_center(int64_t, Width) const {
+    return center;
+  }
   template <class Width>
-  Vec<A> get_scale(int64_t, Width) const { return scale; }
+  Vec<A> get_scale(int64_t, Width) const {
+    return scale;
+  }
   template <class Width>
-  Vec<A> get_shift(int64_t, Width) const { return shift; }
+  Vec<A> get_shift(int64_t, Width) const {
+    return shift;
+  }
   template <class Width>
-  Vec<A> get_a(int64_t, Width) const { return a; }
+  Vec<A> get_a(int64_t, Width) const {
+    return a;
+  }
   template <class Width>
-  Vec<A> get_b(int64_t, Width) const { return b; }
+  Vec<A> get_b(int64_t, Width) const {
+    return b;
+  }
 };
 
 template <class A>
@@ -27,18 +37,29 @@ struct Along {
 
   Along from(int64_t c) const { return {center + c, scale + c, shift + c, a + c, b + c}; }
   template <class Width>
-  Vec<A> get_center(int64_t i, Width width) const { return load(center + i, width); }
+  Vec<A> get_center(int64_t i, Width width) const {
+    return load(center + i, width);
+  }
   template <class Width>
-  Vec<A> get_scale(int64_t i, Width width) const { return load(scale + i, width); }
+  Vec<A> get_scale(int64_t i, Width width) const {
+    return load(scale + i, width);
+  }
   template <class Width>
-  Vec<A> get_shift(int64_t i, Width width) const { return load(shift + i, width); }
+  Vec<A> get_shift(int64_t i, Width width) const {
+    return load(shift + i, width);
+  }
   template <class Width>
-  Vec<A> get_a(int64_t i, Width width) const { return load(a + i, width); }
+  Vec<A> get_a(int64_t i, Width width) const {
+    return load(a + i, width);
+  }
   template <class Width>
-  Vec<A> get_b(int64_t i, Width width) const { return load(b + i, width); }
+  Vec<A> get_b(int64_t i, Width width) const {
+    return load(b + i, width);
+  }
 };
 
-// Memory for them: `repeat` copies of the C values of a sample, so that several short rows can be walked as one long one.
+// Memory for them: `repeat` copies of the C values of a sample, so that several short rows can be walked as one long
+// one.
 template <class A>
 struct AlongMemory {
   Scratch<A> memory;
@@ -108,8 +129,8 @@ inline void with_source(const AffineArgs& k, F&& f) {
   }
 }
 
-// f(i, width, bits, j) over a run: the mask's bits of those elements (0 without a mask) and a number below 4 that turns, for
-// sums in four chains. The mask starts at a byte.
+// f(i, width, bits, j) over a run: the mask's bits of those elements (0 without a mask) and a number below 4 that
+// turns, for sums in four chains. The mask starts at a byte.
 template <class A, class F>
 inline void sweep_masked(const uint8_t* mask, int64_t n, F&& f) {
   constexpr int W = lanes<A>;

@@ -2,8 +2,8 @@
 //   standardization  mu, var over the batch, over a group of channels, or running;  r = 1/sqrt(var + eps)
 //   recalibration    Gamma, Beta = weight, bias  or  lambda weight, lambda bias  with lambda = Act(A(s(m, v)))
 //   scale = Gamma r,  shift = Beta + scale (m - mu)                       m: the plane mean rounded, the kernels' pivot
-// Traffic: a few sweeps over N×C and K×C values, all in cache. Work: one item a sample, or a component for the weights' gradients.
-// Included once per instruction set, inside that set's namespace.
+// Traffic: a few sweeps over N×C and K×C values, all in cache. Work: one item a sample, or a component for the weights'
+// gradients. Included once per instruction set, inside that set's namespace.
 
 inline float head_exp(float x) { return __builtin_expf(x); }
 inline double head_exp(double x) { return __builtin_exp(x); }
@@ -13,9 +13,13 @@ inline double head_sqrt(double x) { return __builtin_sqrt(x); }
 #include "../common/attention.h"
 
 template <class A>
-inline const A* in(const void* p) { return static_cast<const A*>(p); }
+inline const A* in(const void* p) {
+  return static_cast<const A*>(p);
+}
 template <class A>
-inline A* out(void* p) { return static_cast<A*>(p); }
+inline A* out(void* p) {
+  return static_cast<A*>(p);
+}
 
 template <class A>
 inline A dot(const A* a, const A* b, int64_t n) {
@@ -32,7 +36,8 @@ inline A dot(const A* a, const A* b, int64_t n) {
 // to += factor * from
 template <class A>
 inline void add_scaled(A* to, A factor, const A* from, int64_t n) {
-  sweep<A>(n, [&](int64_t i, auto width) { store(to + i, load(to + i, width) + factor * load(from + i, width), width); });
+  sweep<A>(n,
+           [&](int64_t i, auto width) { store(to + i, load(to + i, width) + factor * load(from + i, width), width); });
 }
 
 // mu and r = 1/sqrt(var + eps) as every sample sees them: one row of C values for all samples, or one for each.
@@ -46,7 +51,11 @@ struct Standardization {
   A* r;
 
   explicit Standardization(const HeadArgs& args)
-      : k(args), rows(args.groups > 0 ? args.N : 1), mu_memory(rows * args.C), r_memory(rows * args.C), mu(mu_memory.data),
+      : k(args),
+        rows(args.groups > 0 ? args.N : 1),
+        mu_memory(rows * args.C),
+        r_memory(rows * args.C),
+        mu(mu_memory.data),
         r(r_memory.data) {
     if (k.groups > 0)
       over_groups();
@@ -161,8 +170,12 @@ struct Mixture {
   double *lambda, *normed, *z_hat, *r;  // r: K
 
   explicit Mixture(const HeadArgs& args)
-      : k(args), memory(3 * args.N * args.K + args.K), lambda(memory.data), normed(lambda + args.N * args.K),
-        z_hat(normed + args.N * args.K), r(z_hat + args.N * args.K) {
+      : k(args),
+        memory(3 * args.N * args.K + args.K),
+        lambda(memory.data),
+        normed(lambda + args.N * args.K),
+        z_hat(normed + args.N * args.K),
+        r(z_hat + args.N * args.K) {
     const int64_t N = k.N, K = k.K;
     const double* z = in<double>(k.z);
     for (int64_t i = 0; i < K && k.attention_norm; ++i) standardize(z, i);
@@ -199,8 +212,7 @@ struct Mixture {
       out<A>(to.dnorm_bias)[i] = A(sum);
       const double gain = double(in<A>(k.norm_weight)[i]) * r[i];
       const double mean = k.norm_mean ? 0 : sum / double(N), mean_hat = k.norm_mean ? 0 : sum_hat / double(N);
-      for (int64_t n = 0; n < N; ++n)
-        d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
+      for (int64_t n = 0; n < N; ++n) d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
     }
   }
 

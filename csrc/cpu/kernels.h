@@ -48,9 +48,9 @@ struct MomentsArgs {
   Plane mean, var;  // mean is double whatever the type
 };
 
-// The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics, then an
-// affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and, but for the means, of the
-// compute type; null where absent.
+// The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics,
+// then an affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and, but for the
+// means, of the compute type; null where absent.
 struct HeadArgs {
   bool f64;
   int64_t N, C, S;
@@ -68,8 +68,8 @@ struct HeadArgs {
   int attention_input = 0, attention_act = 0;
   double attention_eps = 0, attention_norm_eps = 0;
   // forward's results; read again by backward
-  void *scale = nullptr, *shift = nullptr;    // N×C
-  void* z = nullptr;                          // N×K, the fc's output, double
+  void *scale = nullptr, *shift = nullptr;           // N×C
+  void* z = nullptr;                                 // N×K, the fc's output, double
   void *batch_mean = nullptr, *batch_var = nullptr;  // C, unbiased; for the running statistics
   void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
 };
@@ -99,7 +99,6 @@ extern const KernelTable avx2_kernels;
 extern const KernelTable avx512_kernels;
 
 // body(context, begin, end) over [0, items), split among torch's own threads; `elements` is the work of one item.
-void parallel(int64_t items, int64_t elements, void (*body)(void* context, int64_t begin, int64_t end),
-              void* context);
+void parallel(int64_t items, int64_t elements, void (*body)(void* context, int64_t begin, int64_t end), void* context);
 
 }  // namespace fusednorm

@@ -121,8 +121,9 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
                      Optional norm_bias, Optional norm_mean, Optional norm_var, int64_t groups, double eps,
                      std::string attention_input, std::string attention_act, double attention_eps,
                      double attention_norm_eps, std::string act, bool save_mask) {
-  const Layer layer{weight,    bias,     running_mean, running_var,     fc_weight,     fc_bias,       norm_weight, norm_bias,
-                    norm_mean, norm_var, groups,       eps,             attention_input, attention_act, attention_eps, attention_norm_eps};
+  const Layer layer{weight,          bias,          running_mean,  running_var,       fc_weight, fc_bias,
+                    norm_weight,     norm_bias,     norm_mean,     norm_var,          groups,    eps,
+                    attention_input, attention_act, attention_eps, attention_norm_eps};
   const int64_t N = x.sizes()[0], C = x.sizes()[1], K = layer.components();
   const bool batch = groups == 0, normed = norm_weight.has_value() && !norm_mean.has_value();
   Tensor y = torch::stable::empty_like(x), mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
@@ -164,8 +165,9 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
                        Optional norm_bias, Optional norm_mean, Optional norm_var, int64_t groups, double eps,
                        std::string attention_input, std::string attention_act, double attention_eps,
                        double attention_norm_eps, std::string act, bool need_dx, bool need_dresidual) {
-  const Layer layer{weight,    bias,     running_mean, running_var,     fc_weight,     fc_bias,       norm_weight, norm_bias,
-                    norm_mean, norm_var, groups,       eps,             attention_input, attention_act, attention_eps, attention_norm_eps};
+  const Layer layer{weight,          bias,          running_mean,  running_var,       fc_weight, fc_bias,
+                    norm_weight,     norm_bias,     norm_mean,     norm_var,          groups,    eps,
+                    attention_input, attention_act, attention_eps, attention_norm_eps};
   Tensor dresidual = need_dresidual ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
   const Tensor center = center_of(mean, x);
   Tensor dscale = new_planes(x), dshift = new_planes(x);

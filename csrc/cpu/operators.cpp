@@ -42,8 +42,10 @@ struct Dimension {
 
 Act act_of(const std::string& name) {
   static const std::pair<const char*, Act> acts[] = {
-      {"identity", Act::identity}, {"relu", Act::relu},           {"relu6", Act::relu6}, {"leaky_relu", Act::leaky_relu},
-      {"silu", Act::silu},         {"hardswish", Act::hardswish}, {"gelu", Act::gelu},
+      {"identity", Act::identity}, {"relu", Act::relu},
+      {"relu6", Act::relu6},       {"leaky_relu", Act::leaky_relu},
+      {"silu", Act::silu},         {"hardswish", Act::hardswish},
+      {"gelu", Act::gelu},
   };
   for (const auto& [known, act] : acts)
     if (name == known) return act;
@@ -56,7 +58,8 @@ ScalarType compute_type(const Tensor& x) {
 
 Shape shape_of(const Tensor& x) {
   const auto sizes = x.sizes();
-  STD_TORCH_CHECK(sizes.size() >= 2 && sizes.size() <= 5, "fusednorm: x: expected 2 to 5 dimensions, got ", sizes.size());
+  STD_TORCH_CHECK(sizes.size() >= 2 && sizes.size() <= 5, "fusednorm: x: expected 2 to 5 dimensions, got ",
+                  sizes.size());
   Shape s{};
   s.type = type_of(x);
   s.channels_last = sizes[1] > 1 && x.strides()[1] == 1;
@@ -69,9 +72,9 @@ Shape shape_of(const Tensor& x) {
 
 Operand operand(const Tensor& t, const Tensor& x, const char* name) {
   const auto sizes = t.sizes(), strides = t.strides(), expected = x.sizes();
-  STD_TORCH_CHECK(std::equal(sizes.begin(), sizes.end(), expected.begin(), expected.end()) &&
-                      t.scalar_type() == x.scalar_type(),
-                  "fusednorm: ", name, ": expected x's shape and type");
+  STD_TORCH_CHECK(
+      std::equal(sizes.begin(), sizes.end(), expected.begin(), expected.end()) && t.scalar_type() == x.scalar_type(),
+      "fusednorm: ", name, ": expected x's shape and type");
   Operand o;
   o.data = t.data_ptr();
   o.n = strides[0], o.c = strides[1];
@@ -96,9 +99,8 @@ namespace {
 
 Plane plane_of_type(const Tensor& t, const Tensor& x, const char* name, ScalarType type) {
   const auto sizes = t.sizes(), expected = x.sizes();
-  STD_TORCH_CHECK(
-      sizes.size() == 2 && sizes[0] == expected[0] && sizes[1] == expected[1] && t.scalar_type() == type,
-      "fusednorm: ", name, ": expected an (N, C) tensor of the compute type (a mean: of float64)");
+  STD_TORCH_CHECK(sizes.size() == 2 && sizes[0] == expected[0] && sizes[1] == expected[1] && t.scalar_type() == type,
+                  "fusednorm: ", name, ": expected an (N, C) tensor of the compute type (a mean: of float64)");
   return {t.data_ptr(), t.strides()[0], t.strides()[1]};
 }
 
@@ -203,7 +205,8 @@ std::tuple<Tensor, Tensor, Tensor> plane_affine_reduce(Tensor dy, Tensor x, Tens
 }
 
 Tensor plane_affine_grad(Tensor g, Tensor x, Tensor center, Tensor scale, Tensor shift, std::optional<Tensor> residual,
-                         std::optional<Tensor> mask, std::optional<Tensor> a, std::optional<Tensor> b, std::string act) {
+                         std::optional<Tensor> mask, std::optional<Tensor> a, std::optional<Tensor> b,
+                         std::string act) {
   Tensor dx = torch::stable::empty_like(x);
   if (x.numel() == 0) return dx;
   AffineArgs k = arguments(x, center, scale, shift, residual, act);

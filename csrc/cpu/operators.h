@@ -1,5 +1,5 @@
-// From torch's tensors to what the CPU kernels take. Checks are Python's (fusednorm/engine); here only what would make a
-// kernel read out of bounds.
+// From torch's tensors to what the CPU kernels take. Checks are Python's (fusednorm/engine); here only what would make
+// a kernel read out of bounds.
 #pragma once
 
 #include <torch/csrc/stable/library.h>

@@ -1,6 +1,6 @@
-// plane_affine_grad: dx = scale*g + a*(x - center) + b,  g = dy*act'(z)                                   docs/engine.md
-// Traffic: reads g or dy, and x, writes dx: 3 units; without a and b and with g at hand x is not read: 2 units.
-// Included once per instruction set, inside that set's namespace.
+// plane_affine_grad: dx = scale*g + a*(x - center) + b,  g = dy*act'(z) docs/engine.md Traffic: reads g or dy, and x,
+// writes dx: 3 units; without a and b and with g at hand x is not read: 2 units. Included once per instruction set,
+// inside that set's namespace.
 
 template <Source source, class T>
 void grad_by_source(const AffineArgs& k) {
@@ -9,8 +9,8 @@ void grad_by_source(const AffineArgs& k) {
   affine_items<T>(k, [&](const auto& coefficients, const RunPointers<T>& p) {
     const bool stream = k.shape.stream && can_stream(p.y);
     sweep_masked<A>(p.mask, p.length, [&](int64_t i, auto width, uint64_t bits, auto) {
-      Vec<A> dx = coefficients.get_scale(i, width) *
-                  gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
+      Vec<A> dx =
+          coefficients.get_scale(i, width) * gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
       if (moments)
         dx += coefficients.get_a(i, width) * (load(p.x + i, width) - coefficients.get_center(i, width)) +
               coefficients.get_b(i, width);

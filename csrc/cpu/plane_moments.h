@@ -1,9 +1,9 @@
 // plane_moments: m = 1/S sum_s x,  v = 1/S sum_s (x - m)²           docs/engine.md
-// The mean is double: differences of means (the head takes them) would lose float32's last digits when the mean is large.
-// Traffic: reads x once (1 unit). Runs are swept twice, the second time from L1 or L2: first their mean, then their squares
-// around it; runs are merged as (count, mean, M2) in double. So a mean of 1e4 with a deviation of 1 costs no digit.
-// Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a sample.
-// Included once per instruction set, inside that set's namespace.
+// The mean is double: differences of means (the head takes them) would lose float32's last digits when the mean is
+// large. Traffic: reads x once (1 unit). Runs are swept twice, the second time from L1 or L2: first their mean, then
+// their squares around it; runs are merged as (count, mean, M2) in double. So a mean of 1e4 with a deviation of 1 costs
+// no digit. Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions
+// of a sample. Included once per instruction set, inside that set's namespace.
 
 struct Moments {
   double count = 0, mean = 0, m2 = 0;
@@ -83,7 +83,8 @@ void plane_moments_planar(const MomentsArgs& k) {
   }
 }
 
-// channels_last: `rows` positions of C channels at row(i), merged into mean and m2, which already stand for `before` positions.
+// channels_last: `rows` positions of C channels at row(i), merged into mean and m2, which already stand for `before`
+// positions.
 template <class T, class Row>
 inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, Compute<T>* sum, Compute<T>* square,
                          double* mean, double* m2) {

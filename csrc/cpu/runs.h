@@ -1,9 +1,9 @@
-// How the kernels walk a tensor: as runs of at most kRun consecutive elements of the innermost dimension (positions where
-// planar, channels where channels_last). A tensor whose run is not contiguous in memory is staged through a small
+// How the kernels walk a tensor: as runs of at most kRun consecutive elements of the innermost dimension (positions
+// where planar, channels where channels_last). A tensor whose run is not contiguous in memory is staged through a small
 // buffer, so that every stride is served without copying the whole tensor.
 // Included once per instruction set, inside that set's namespace.
 
-constexpr int64_t kRun = 4096;          // 16 KiB of float32: a run stays in L1 between two sweeps over it
+constexpr int64_t kRun = 4096;           // 16 KiB of float32: a run stays in L1 between two sweeps over it
 constexpr int64_t kSegment = 16 * kRun;  // planes larger than this are split among threads, always in the same places
 
 template <class T>
@@ -31,8 +31,7 @@ struct Run {
   bool in_place() const { return s.channels_last ? t.c == 1 : t.flat && t.p0 == 1; }
   template <class F>
   void each(F&& f) const {  // f(index in the run, address)
-    for (int64_t i = 0; i < length; ++i)
-      f(i, s.channels_last ? at<T>(t, s, n, c + i, p) : at<T>(t, s, n, c, p + i));
+    for (int64_t i = 0; i < length; ++i) f(i, s.channels_last ? at<T>(t, s, n, c + i, p) : at<T>(t, s, n, c, p + i));
   }
 };
 

@@ -300,13 +300,13 @@ inline Vec<A> polynomial(const A (&coefficients)[n], Vec<A> x) {
   return p;
 }
 
-// erfc within 1.5e-7: below 1 through erf(x)/x as a polynomial in x², above through erfcx(x) = exp(x²) erfc(x) as one in
-// 1/(1+x); both are Chebyshev fits in double precision. Negative x by erfc(-x) = 2 - erfc(x).
+// erfc within 1.5e-7: below 1 through erf(x)/x as a polynomial in x², above through erfcx(x) = exp(x²) erfc(x) as one
+// in 1/(1+x); both are Chebyshev fits in double precision. Negative x by erfc(-x) = 2 - erfc(x).
 inline Vec<float> verfc(Vec<float> x) {
-  static const float near[] = {1.12837917f,    -0.376126269f,   0.112835975f,  -0.0268543288f,
+  static const float near[] = {1.12837917f,    -0.376126269f,    0.112835975f,   -0.0268543288f,
                                0.00518931194f, -0.000801885499f, 7.88249711e-05f};
-  static const float far[] = {
-      0.564189583f, 0.564188442f, 0.282237851f, -0.287237677f, -0.622389868f, -0.846659162f, 4.96518455f, -6.21403407f, 2.70136723f};
+  static const float far[] = {0.564189583f,  0.564188442f, 0.282237851f, -0.287237677f, -0.622389868f,
+                              -0.846659162f, 4.96518455f,  -6.21403407f, 2.70136723f};
   Vec<float> u = x < 0.f ? -x : x;
   Vec<float> t = 1.f / (1.f + u);
   Vec<float> tail = t * polynomial(far, t) * vexp(-u * u);

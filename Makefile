@@ -1,0 +1,56 @@
+# Every target does its own set-up, in .venv; nothing needs to be prepared but Python 3.10 or later.
+# A C++ compiler is used where there is one; without, the package installs without its native extension.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inc')
+DEMO_FLAGS ?=
+TEST_FLAGS ?=
+
+.PHONY: demo test lint format bench clean help
+
+help:
+	@echo "make demo    train a small network three ways on real images: BatchNorm, AN in plain PyTorch, AN fused"
+	@echo "make test    the tests"
+	@echo "make lint    ruff, mypy and clang-format, checking"
+	@echo "make format  ruff and clang-format, writing"
+	@echo "make bench   the benchmark of Attentive Normalization on this machine"
+	@echo "make clean   remove what the others made"
+
+# torch first: the extension is built against it, in this environment (--no-build-isolation), not against a second copy.
+$(VENV)/tools: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch setuptools wheel pybind11 ninja
+	@touch $@
+
+$(VENV)/ready: $(VENV)/tools pyproject.toml setup.py $(NATIVE)
+	$(PIP) --no-build-isolation --verbose --editable '.[triton,demo,test,lint]' >$(VENV)/install.log 2>&1 \
+	  || { tail -n 50 $(VENV)/install.log; exit 1; }
+	@$(BIN)/fusednorm info
+	@touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/fusednorm demo $(DEMO_FLAGS)
+
+# Two processes of one thread each; tests of threading set their own number.
+test: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(TEST_FLAGS)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE)
+
+bench: $(VENV)/ready
+	$(BIN)/python -m bench an
+
+clean:
+	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

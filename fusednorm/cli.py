@@ -1,0 +1,57 @@
+"""The `fusednorm` command."""
+
+# No `from __future__ import annotations`: typer evaluates annotations, and here it is a local name.
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import typer
+
+
+def main() -> None:
+    _require("typer", "rich")
+    build_app()()
+
+
+def _require(*modules: str) -> None:
+    """The command needs more than `import fusednorm` does: say in one line what is missing, and stop."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise SystemExit(f"fusednorm: no module {', '.join(missing)}; pip install 'fusednorm[demo]' brings it")
+
+
+def build_app() -> "typer.Typer":
+    import typer
+    from rich.console import Console
+
+    app = typer.Typer(help="Fused normalization layers for PyTorch.", no_args_is_help=True, add_completion=False)
+
+    @app.command()
+    def info() -> None:
+        """Print versions, the machine, and which backends serve on it."""
+        from .demo.info import print_info
+
+        print_info(Console())
+
+    @app.command()
+    def demo(
+        seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each network.")] = None,
+        epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of a training.")] = None,
+        out: Annotated[Path, typer.Option(help="Folder for the plot.")] = Path("demo"),
+        quick: Annotated[bool, typer.Option("--quick", help="One seed, few steps, small crops.")] = False,
+        compile: Annotated[bool, typer.Option(help="Measure torch.compile too.")] = True,
+    ) -> None:
+        """Train a small residual network with BatchNorm, plain AN and fused AN; compare and time them."""
+        _require("numpy", "matplotlib", "skimage", "sklearn")
+        from dataclasses import replace
+
+        from .demo.run import run
+        from .demo.settings import QUICK, Settings
+
+        size = QUICK if quick else Settings()
+        size = replace(size, seeds=seeds or size.seeds, epochs=epochs or size.epochs, compile=compile)
+        run(size, out, Console())
+
+    return app

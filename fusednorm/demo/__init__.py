@@ -1,0 +1,1 @@
+"""`fusednorm demo`: a small residual network trained with every kind of norm, timed and compared."""
