@@ -31,17 +31,11 @@ def main(
     shapes: Annotated[str | None, typer.Option(help="As in 16x256x56x56,16x64x56x56.")] = None,
     layouts: Annotated[str, typer.Option(help="Memory layouts.")] = ",".join(LAYOUTS),
     dtype: Annotated[Dtype, typer.Option(help="Type of the feature maps.")] = Dtype.float32,
-    rounds: Annotated[
-        int | None, typer.Option(min=2, help=f"Samples per contender. [default: {ROUNDS}]")
-    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=2, help=f"Samples per contender. [default: {ROUNDS}]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: torch's]")] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Backend of the fused layer. [default: its own]")
-    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend of the fused layer. [default: its own]")] = None,
     malloc: Annotated[Malloc, typer.Option(help="What glibc does with freed memory.")] = Malloc.keep,
-    compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the reference too.")
-    ] = True,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the reference too.")] = True,
     everything: Annotated[bool, typer.Option("--all", help="Compile BatchNorm + add + ReLU too.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds of one shape, to see it run.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Store the results here.")] = None,
@@ -72,9 +66,7 @@ def _parsed(parse: Callable[[str], T], text: str) -> T:
         raise typer.BadParameter(str(error)) from None
 
 
-def _run_here(
-    plan: Plan, malloc: Malloc, threads: int | None, backend: str | None, json_path: Path | None
-) -> None:
+def _run_here(plan: Plan, malloc: Malloc, threads: int | None, backend: str | None, json_path: Path | None) -> None:
     # Torch takes seconds to import: not before the restart.
     import torch
 

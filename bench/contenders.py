@@ -65,14 +65,10 @@ def make_inputs(shape: Shape, dtype: torch.dtype, layout: str, seed: int = 0) ->
 
     planes = (*shape[:2], *[1] * len(shape[2:]))
     x = normal(*planes) + (0.5 + normal(*planes).abs()) * normal(*shape)
-    return Inputs(
-        laid_out(x).requires_grad_(), laid_out(normal(*shape)).requires_grad_(), laid_out(normal(*shape))
-    )
+    return Inputs(laid_out(x).requires_grad_(), laid_out(normal(*shape)).requires_grad_(), laid_out(normal(*shape)))
 
 
-def make_contenders(
-    layer: Layer, channels: int, *, compiled: bool, compiled_batch_norm: bool
-) -> list[Contender]:
+def make_contenders(layer: Layer, channels: int, *, compiled: bool, compiled_batch_norm: bool) -> list[Contender]:
     """The layer's contenders, with the same parameters in all that compute the same function."""
     torch.manual_seed(0)
     reference = getattr(fusednorm.reference, CLASSES[layer])(channels, act="relu")

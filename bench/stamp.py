@@ -48,14 +48,10 @@ def _read(path: Path) -> str:
 def _commit() -> str:
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout
 
     try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + (
-            "+dirty" if git("status", "--porcelain") else ""
-        )
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+dirty" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

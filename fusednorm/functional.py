@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from . import checks
@@ -220,10 +219,9 @@ def _update_attention(norm: AttentionNorm | None, statistics: tuple[Tensor | Non
         _update((norm.running_mean, norm.running_var), statistics, norm.momentum)
 
 
-@torch.no_grad()
 def _update(running: tuple[Tensor | None, ...], batch: tuple[Tensor | None, ...], factor: Factor) -> None:
-    """running = (1 - factor)*running + factor*batch, in place."""
+    """running = (1 - factor)*running + factor*batch, in place. Neither needs a gradient."""
     for old, new in zip(running, batch, strict=False):  # an empty batch has no statistics
         if old is not None and new is not None:
             weight = factor.to(old.dtype) if isinstance(factor, Tensor) else factor
-            old.lerp_(new.to(old.dtype), weight)
+            old.lerp_(new if new.dtype == old.dtype else new.to(old.dtype), weight)

@@ -91,7 +91,9 @@ def assert_twice_as_good(draws: list[tuple[Contender, Contender, Contender]], dt
         else:
             allowed = 2 * _rms(theirs.double() - exact) + 4 * torch.finfo(ours.dtype).eps * largest
             error = _rms(ours.double() - exact)
-        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g} ({dtype}, largest entry {largest:.3g})"
+        assert error <= allowed, (
+            f"{name}: error {error:.3g}, allowed {allowed:.3g} ({dtype}, largest entry {largest:.3g})"
+        )
 
 
 def _rms(t: Tensor) -> float:

@@ -20,4 +20,6 @@ def _seed() -> None:
 
 def pytest_report_header() -> list[str]:
     rows = fusednorm.backends().values()
-    return ["fusednorm backends: " + "; ".join(f"{b.name}: {b.reason if b.available else 'off, ' + b.reason}" for b in rows)]
+    return [
+        "fusednorm backends: " + "; ".join(f"{b.name}: {b.reason if b.available else 'off, ' + b.reason}" for b in rows)
+    ]

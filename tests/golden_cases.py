@@ -107,9 +107,7 @@ class Case:
         self._check_tensors(dtype, "training", _step(layer, x, gy), self._expected_step("out", "grad"))
         self._check_tensors(dtype, "after training", dict(layer.named_buffers()), buffers_after)
         layer.eval()
-        self._check_tensors(
-            dtype, "evaluation", _step(layer, x, gy), self._expected_step("eval", "eval_grad")
-        )
+        self._check_tensors(dtype, "evaluation", _step(layer, x, gy), self._expected_step("eval", "eval_grad"))
         self._check_tensors(dtype, "after evaluation", dict(layer.named_buffers()), buffers_after)
 
     def _expected_step(self, output: str, gradient: str) -> dict[str, Tensor]:

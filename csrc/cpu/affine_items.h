@@ -9,7 +9,7 @@
 template <class T>
 struct RunPointers {
   const T *x, *residual, *dy;
-  T* y;
+  T *y, *g;  // g: plane_affine_grad's second output
   uint8_t* mask;
   int64_t length;
 };
@@ -26,16 +26,17 @@ inline void planar_items(const AffineArgs& k, MakeState make_state, RunBody run,
     const int64_t begin = item % segments * kSegment, end = min64(begin + kSegment, S);
     const Uniform<Compute<T>> coefficients(k, n, c);
     Reader<T> x, residual, dy;
-    Writer<T> y;
+    Writer<T> y, g;
     auto state = make_state(item);
     for (int64_t p = begin; p < end; p += step) {
       const int64_t length = min64(step, end - p);
       auto of = [&](const Operand& t) { return Run<T>{t, s, n, c, p, length}; };
       run(coefficients,
-          RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)),
+          RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)), g.start(of(k.g)),
                          k.mask ? k.mask + plane * mask_bytes + p / 8 : nullptr, length},
           state, int64_t(0));
       y.finish(of(k.y));
+      g.finish(of(k.g));
     }
     finish(item, state);
     if (s.stream) stream_fence();
@@ -50,7 +51,7 @@ template <class T>
 inline int64_t rows_per_run(const AffineArgs& k) {
   const Shape& s = k.shape;
   if (s.C >= 256 || (k.mask && s.C % 8 != 0)) return 1;
-  for (const Operand* t : {&k.x, &k.residual, &k.dy, &k.y})
+  for (const Operand* t : {&k.x, &k.residual, &k.dy, &k.g, &k.y})
     if (t->data && !(t->flat && t->c == 1 && t->p0 == s.C)) return 1;
   return max64(1, min64(512 / s.C, s.positions()));
 }
@@ -64,7 +65,7 @@ inline void channels_last_items(const AffineArgs& k, MakeState make_state, RunBo
     const int64_t n = item / blocks, begin = item % blocks * step, end = min64(begin + step, S);
     const AlongMemory<Compute<T>> coefficients(k, n, group);
     Reader<T> x, residual, dy;
-    Writer<T> y;
+    Writer<T> y, g;
     auto state = make_state(item);
     for (int64_t p = begin; p < end; p += group) {
       const int64_t rows = min64(group, end - p), row = rows * C;
@@ -72,10 +73,11 @@ inline void channels_last_items(const AffineArgs& k, MakeState make_state, RunBo
         const int64_t length = min64(kRun, row - c);
         auto of = [&](const Operand& t) { return Run<T>{t, s, n, c, p, length}; };
         run(coefficients.view.from(c),
-            RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)),
+            RunPointers<T>{x(of(k.x)), residual(of(k.residual)), dy(of(k.dy)), y.start(of(k.y)), g.start(of(k.g)),
                            k.mask ? k.mask + (n * S + p) * mask_bytes + c / 8 : nullptr, length},
             state, c);
         y.finish(of(k.y));
+        g.finish(of(k.g));
       }
     }
     finish(item, state);

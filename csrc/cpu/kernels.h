@@ -37,7 +37,7 @@ struct Shape {
 struct AffineArgs {
   Shape shape;
   Act act;
-  Operand x, residual, dy, y;  // y is the output of whichever kernel: y, g or dx
+  Operand x, residual, dy, g, y;  // y is the output of whichever kernel: y, g or dx
   Plane center, scale, shift, a, b, dscale, dshift;
   uint8_t* mask = nullptr;
 };

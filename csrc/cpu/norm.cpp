@@ -180,7 +180,11 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
   if (mask) k.mask = static_cast<uint8_t*>(mask->data_ptr());
   k.center = plane(center, x, "center"), k.scale = plane(scale, x, "scale"), k.shift = plane(shift, x, "shift");
   k.dscale = plane(dscale, x, "dscale"), k.dshift = plane(dshift, x, "dshift");
-  if (need_dresidual) k.y = operand(dresidual, x, "dresidual");
+  // g is dresidual. With the mask at hand it costs nothing to calculate again: it is written in the last pass, and the
+  // first leaves dy and x in the caches for it. Without, the residual would have to be read twice: it is written in the
+  // first pass and read back in the last. Either way 6 units.
+  const bool g_first = need_dresidual && (!mask || !need_dx);
+  if (g_first) k.y = operand(dresidual, x, "dresidual");
   kernels().plane_affine_reduce(k);
 
   Parameters take(x);
@@ -203,7 +207,8 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
   Tensor dx = torch::stable::empty_like(x);
   k.y = operand(dx, x, "dx");
   if (moments) k.a = plane(a, x, "a"), k.b = plane(b, x, "b");
-  if (need_dresidual) {  // g stands there already: read it in place of dy and the mask
+  if (need_dresidual && !g_first) k.g = operand(dresidual, x, "dresidual");
+  if (g_first) {
     k.dy = operand(dresidual, x, "dresidual");
     k.act = Act::identity;
     k.mask = nullptr;

@@ -7,13 +7,14 @@ void grad_by_source(const AffineArgs& k) {
   using A = Compute<T>;
   const bool moments = k.a.data != nullptr;
   affine_items<T>(k, [&](const auto& coefficients, const RunPointers<T>& p) {
-    const bool stream = k.shape.stream && can_stream(p.y);
+    const bool stream = k.shape.stream && can_stream(p.y), stream_g = k.shape.stream && p.g && can_stream(p.g);
     sweep_masked<A>(p.mask, p.length, [&](int64_t i, auto width, uint64_t bits, auto) {
-      Vec<A> dx =
-          coefficients.get_scale(i, width) * gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
+      Vec<A> g = gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
+      Vec<A> dx = coefficients.get_scale(i, width) * g;
       if (moments)
         dx += coefficients.get_a(i, width) * (load(p.x + i, width) - coefficients.get_center(i, width)) +
               coefficients.get_b(i, width);
+      if (p.g) store_out(p.g + i, g, width, stream_g);
       store_out(p.y + i, dx, width, stream);
     });
   });

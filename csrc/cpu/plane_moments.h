@@ -83,29 +83,49 @@ void plane_moments_planar(const MomentsArgs& k) {
   }
 }
 
+// f(c, width, rows) for every vector of channels, four rows at a time, so that the sums in memory are touched once for
+// four: rows(i) is where row i of them is.
+template <class A, class Row, class F>
+inline void sweep_rows(int64_t rows, int64_t C, Row&& row, F&& f) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    const decltype(row(0)) four[] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
+    sweep<A>(C, [&](int64_t c, auto width) { f(c, width, four); });
+  }
+  for (; i < rows; ++i) {
+    const decltype(row(0)) one[] = {row(i)};
+    sweep<A>(C, [&](int64_t c, auto width) { f(c, width, one); });
+  }
+}
+
 // channels_last: `rows` positions of C channels at row(i), merged into mean and m2, which already stand for `before`
-// positions.
+// positions. `ahead`: elements from a row to the row that is read next but one block.
 template <class T, class Row>
-inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, Compute<T>* sum, Compute<T>* square,
-                         double* mean, double* m2) {
+inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int64_t ahead, Compute<T>* sum,
+                         Compute<T>* square, double* mean, double* m2) {
   using A = Compute<T>;
   memset(sum, 0, size_t(C) * sizeof(A));
-  for (int64_t i = 0; i < rows; ++i) {
-    const T* x = row(i);
-    sweep<A>(C, [&](int64_t c, auto width) { store(sum + c, load(sum + c, width) + load(x + c, width), width); });
-  }
+  sweep_rows<A>(rows, C, row, [&](int64_t c, auto width, const auto& x) {
+    Vec<A> total = load(sum + c, width);
+    for (const T* p : x) total += load(p + c, width);
+    store(sum + c, total, width);
+  });
   const A inverse = A(1) / A(rows);
   sweep<A>(C, [&](int64_t c, auto width) { store(sum + c, load(sum + c, width) * inverse, width); });
   memset(square, 0, size_t(2 * C) * sizeof(A));
   A* drift = square + C;
-  for (int64_t i = 0; i < rows; ++i) {
-    const T* x = row(i);
-    sweep<A>(C, [&](int64_t c, auto width) {
-      Vec<A> d = load(x + c, width) - load(sum + c, width);
-      store(drift + c, load(drift + c, width) + d, width);
-      store(square + c, load(square + c, width) + d * d, width);
-    });
-  }
+  sweep_rows<A>(rows, C, row, [&](int64_t c, auto width, const auto& x) {
+    const Vec<A> middle = load(sum + c, width);
+    Vec<A> total = load(drift + c, width), squares = load(square + c, width);
+    for (const T* p : x) {
+      prefetch(p + ahead + c);  // the next block, while this one comes from L2
+      Vec<A> d = load(p + c, width) - middle;
+      total += d;
+      squares += d * d;
+    }
+    store(drift + c, total, width);
+    store(square + c, squares, width);
+  });
   const double n = double(rows), total = before + n, share = n / total, cross = before * n / total;
   for (int64_t c = 0; c < C; ++c) {
     double rest = double(drift[c]);
@@ -130,7 +150,7 @@ void plane_moments_channels_last(const MomentsArgs& k) {
     for (int64_t p = begin; p < end; p += block) {
       const int64_t rows = min64(block, end - p);
       auto row = [&](int64_t i) { return at<T>(k.x, s, n, 0, p + i); };
-      moments_rows<T>(rows, C, double(p - begin), row, sums.data, sums.data + C, mean, mean + C);
+      moments_rows<T>(rows, C, double(p - begin), row, block * k.x.p0, sums.data, sums.data + C, mean, mean + C);
     }
   });
   parallel_items(s.N, items * C, [&](int64_t n) {

@@ -71,9 +71,9 @@ def _checked(name: str, source: str) -> str:
     return name
 
 
-_forced: str | None = None
-if os.environ.get("FUSEDNORM_BACKEND"):
-    _forced = _checked(os.environ["FUSEDNORM_BACKEND"], "FUSEDNORM_BACKEND")
+# What the environment asks for is checked at the first call, not here: an import must not fail for it.
+_forced: str | None = os.environ.get("FUSEDNORM_BACKEND") or None
+_trusted = _forced is None
 
 
 @contextlib.contextmanager
@@ -87,17 +87,20 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend
             can't take its tensor (`cpu` a tensor on a GPU, say).
     """
-    global _forced
-    previous, _forced = _forced, _checked(name, "use_backend")
+    global _forced, _trusted
+    before = _forced, _trusted
+    _forced, _trusted = _checked(name, "use_backend"), True
     try:
         yield
     finally:
-        _forced = previous
+        _forced, _trusted = before
 
 
 def choose(x: Tensor) -> str:
     """The backend that serves x: the one asked for, else the fastest that fits its device."""
     if _forced is not None:
+        if not _trusted:
+            _checked(_forced, "FUSEDNORM_BACKEND")
         if _forced == "cpu" and x.device.type != "cpu":
             raise ValueError(f"backend 'cpu' takes tensors in main memory, got x on {x.device}")
         if _forced == "triton":

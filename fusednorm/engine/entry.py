@@ -9,7 +9,7 @@ from fusednorm.heads import Attentive, Batch, Head
 
 from . import native
 from .backends import choose
-from .function import ComposedNorm, Spec, Tensors, composed_forward
+from .function import ComposedNorm, Spec, Tensors, apply, composed_forward
 
 
 def normalize(
@@ -26,12 +26,12 @@ def normalize(
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     if spec.backend in native.BACKENDS:
         if wants_grad:
-            y, _, _, _, _, _, _, *statistics = native.NativeNorm.apply(spec, *inputs)
+            y, _, _, _, _, _, _, *statistics = apply(native.NativeNorm, spec, *inputs)
         else:
             y, _, _, _, _, _, _, *statistics = native.native_forward(spec, x, residual, tensors, False)
         return y, _taken(head, tensors, tuple(statistics))
     if wants_grad:
-        y, _, _, _, _, _, *statistics = ComposedNorm.apply(spec, *inputs)
+        y, _, _, _, _, _, *statistics = apply(ComposedNorm, spec, *inputs)
     else:
         y, _, _, _, _, _, *statistics = composed_forward(spec, x, residual, tensors, False)
     return y, tuple(statistics)

@@ -15,9 +15,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_smoke(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    done = bench(
-        *("an", "--shapes", "2x4x8x8", "--rounds", "2", "--no-compile", "--threads", "1", "--json", str(path))
-    )
+    done = bench(*("an", "--shapes", "2x4x8x8", "--rounds", "2", "--no-compile", "--threads", "1", "--json", str(path)))
     assert done.returncode == 0, done.stdout + done.stderr
     for text in (
         "2x4x8x8 float32 nchw",

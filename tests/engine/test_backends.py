@@ -35,8 +35,10 @@ def test_use_backend_nests_and_restores():
 
 
 def test_unknown():
-    with pytest.raises(ValueError, match="use_backend: expected one of 'cpu', 'triton', 'torch', got 'cuda13'"), \
-            fusednorm.use_backend("cuda13"):
+    with (
+        pytest.raises(ValueError, match="use_backend: expected one of 'cpu', 'triton', 'torch', got 'cuda13'"),
+        fusednorm.use_backend("cuda13"),
+    ):
         pass
 
 
@@ -82,11 +84,28 @@ def test_triton_off_is_said_why():
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
 def test_lesser_instruction_sets(isa):
     """The kernels for processors without AVX-512 (and without AVX2), through the tests that look closest at them."""
-    expected = run("import fusednorm; print(fusednorm._C.build_info()['cpu_isa'])", FUSEDNORM_CPU_ISA=isa).stdout.strip()
+    expected = run(
+        "import fusednorm; print(fusednorm._C.build_info()['cpu_isa'])", FUSEDNORM_CPU_ISA=isa
+    ).stdout.strip()
     if expected != isa:
         pytest.skip(f"this processor has no {isa}")
-    tests = ["tests/modules/test_golden.py", "tests/modules/test_against_reference.py", "tests/engine/test_operators.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "cpu and not opcheck", *tests]
+    tests = [
+        "tests/modules/test_golden.py",
+        "tests/modules/test_against_reference.py",
+        "tests/engine/test_operators.py",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "cpu and not opcheck",
+        *tests,
+    ]
     result = subprocess.run(
         command, env=os.environ | {"FUSEDNORM_CPU_ISA": isa}, capture_output=True, text=True, check=False
     )

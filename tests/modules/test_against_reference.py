@@ -8,7 +8,18 @@ import torch
 
 import fusednorm
 import fusednorm.reference
-from tests.cases import ACTS, BACKENDS, LAYERS, MAPS, Contender, assert_twice_as_good, channels_last, like, maps_like, pair
+from tests.cases import (
+    ACTS,
+    BACKENDS,
+    LAYERS,
+    MAPS,
+    Contender,
+    assert_twice_as_good,
+    channels_last,
+    like,
+    maps_like,
+    pair,
+)
 
 TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

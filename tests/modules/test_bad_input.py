@@ -24,8 +24,16 @@ def raises(kind, *words):
         (lambda: fusednorm.AttentiveGroupNorm(3, 8), ValueError, ("num_groups", "divisor", "8", "3")),
         (lambda: fusednorm.AttentiveGroupNorm(0, 8), ValueError, ("num_groups", "at least 1", "0")),
         (lambda: fusednorm.GroupNorm(5, 8), ValueError, ("num_groups", "divisor", "8", "5")),
-        (lambda: fusednorm.AttentiveBatchNorm2d(8, attention_input="std"), ValueError, ("attention_input", "'rsd'", "'std'")),
-        (lambda: fusednorm.AttentiveBatchNorm2d(8, attention_act="tanh"), ValueError, ("attention_act", "'hsigmoid'", "'tanh'")),
+        (
+            lambda: fusednorm.AttentiveBatchNorm2d(8, attention_input="std"),
+            ValueError,
+            ("attention_input", "'rsd'", "'std'"),
+        ),
+        (
+            lambda: fusednorm.AttentiveBatchNorm2d(8, attention_act="tanh"),
+            ValueError,
+            ("attention_act", "'hsigmoid'", "'tanh'"),
+        ),
         (lambda: fusednorm.AttentiveBatchNorm2d(8, act="tanh"), ValueError, ("act", "'relu'", "None", "'tanh'")),
         (lambda: fusednorm.BatchNorm2d(8, act="identity"), ValueError, ("act", "'relu'", "None", "'identity'")),
         (lambda: fusednorm.BatchNorm2d(8, eps=-1.0), ValueError, ("eps", "at least 0", "-1.0")),

@@ -18,7 +18,9 @@ TORCH = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"momentum": 0.3, "affine": False}, {"track_running_stats": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": None}, {"momentum": 0.3, "affine": False}, {"track_running_stats": False}]
+)
 @pytest.mark.parametrize("dims", TORCH)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_like_torch(backend, dims, options):
@@ -65,7 +67,12 @@ def test_state_dict_keys():
     norm = [f"attention_norm.{k}" for k in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
     own = ["running_mean", "running_var", "num_batches_tracked"]
     assert set(fusednorm.AttentiveBatchNorm2d(4).state_dict()) == {"weight", "bias", "attention.weight", *norm, *own}
-    assert set(fusednorm.AttentiveGroupNorm(2, 4).state_dict()) == {"weight", "bias", "attention.weight", "attention.bias"}
+    assert set(fusednorm.AttentiveGroupNorm(2, 4).state_dict()) == {
+        "weight",
+        "bias",
+        "attention.weight",
+        "attention.bias",
+    }
     untracked = fusednorm.AttentiveBatchNorm2d(4, track_running_stats=False).state_dict()
     assert set(untracked) == {"weight", "bias", "attention.weight", "attention_norm.weight", "attention_norm.bias"}
 

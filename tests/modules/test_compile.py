@@ -37,7 +37,9 @@ def test_one_graph(backend, kind, layout, act):
     from torch._dynamo.backends.common import aot_autograd
 
     with fusednorm.use_backend(backend):
-        function = torch.compile(compiled, fullgraph=True, backend=aot_autograd(fw_compiler=counting, bw_compiler=counting))
+        function = torch.compile(
+            compiled, fullgraph=True, backend=aot_autograd(fw_compiler=counting, bw_compiler=counting)
+        )
         for training in (True, False):
             eager.train(training), compiled.train(training)
             graphs.clear()

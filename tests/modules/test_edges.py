@@ -81,7 +81,7 @@ def test_not_finite_in_one_sample(backend, training, kind, layout, value):
 @pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nan_passes_through_activations(backend, act, residual):
-    """torch's activations keep NaN, in value and gradient."""
+    """As torch's activations do in value; the smooth ones in gradient too."""
     x, dy = torch.randn(1, 2, 4, 5), torch.ones(1, 2, 4, 5)
     other = torch.zeros_like(x)
     if residual:
@@ -94,13 +94,8 @@ def test_nan_passes_through_activations(backend, act, residual):
     assert y[0, 1].isnan().all()
     assert y[0, 0, 0, 0].isnan() == residual
     assert y[0, 0].isnan().sum() == residual
-    z = torch.tensor([float("nan")], requires_grad=True)
-    function = fusednorm.engine.activations.activate
-    (expected,) = torch.autograd.grad(function(z, act or "identity"), z, torch.ones(1))
-    (dresidual,) = torch.autograd.grad(
-        layer(x, other.requires_grad_()), other, dy, retain_graph=True
-    )
-    assert dresidual[0, 1].isnan().all() == expected.isnan().all()
+        (dresidual,) = torch.autograd.grad(layer(x, other.requires_grad_()), other, dy)
+    assert dresidual[0, 1].isnan().all() == (act in ("silu", "hardswish", "gelu"))
 
 
 @pytest.mark.parametrize("act", ACTS)

@@ -66,9 +66,7 @@ def test_equals_torch(name: str, shape: tuple[int, ...], arguments: dict[str, An
 
 
 def test_initial_state_is_torchs() -> None:
-    torch.testing.assert_close(
-        dict(reference.BatchNorm2d(3).state_dict()), dict(nn.BatchNorm2d(3).state_dict())
-    )
+    torch.testing.assert_close(dict(reference.BatchNorm2d(3).state_dict()), dict(nn.BatchNorm2d(3).state_dict()))
 
 
 def test_residual_and_act_come_last() -> None:

@@ -28,9 +28,9 @@ def test_reference_imports_only_torch_and_itself() -> None:
     for file in REFERENCE.glob("*.py"):
         for name in imported(file):
             root = name.split(".")[0]
-            assert (
-                root == "torch" or root in sys.stdlib_module_names or name.startswith("fusednorm.reference.")
-            ), f"{file.name} imports {name}"
+            assert root == "torch" or root in sys.stdlib_module_names or name.startswith("fusednorm.reference."), (
+                f"{file.name} imports {name}"
+            )
 
 
 def test_nothing_in_the_library_imports_the_reference() -> None:
