@@ -27,8 +27,8 @@ def maps_like(*shape: int) -> Tensor:
     return x * (0.5 + torch.rand(per_plane, dtype=torch.float64)) + torch.randn(per_plane, dtype=torch.float64)
 
 
-# Name -> a map, in float64; tests cast it (`like` keeps its strides). At least 4 samples where there is more than one: the
-# attention's BN over 2 takes all there is out of the gradient but rounding, and nothing could be compared.
+# Name -> a map, in float64; tests cast it (`like` keeps its strides). At least 4 samples where there is more than
+# one: the attention's BN over 2 takes all there is out of the gradient but rounding, and nothing could be compared.
 MAPS: dict[str, Callable[[], Tensor]] = {
     "nchw": lambda: maps_like(4, 6, 7, 9),
     "channels_last": lambda: channels_last(maps_like(4, 24, 7, 9)),
@@ -76,9 +76,9 @@ class Contender:
 def assert_twice_as_good(draws: list[tuple[Contender, Contender, Contender]], dtype: torch.dtype) -> None:
     """Three ways: the fused layer's error is at most twice that of the same layer in the same type in plain PyTorch.
 
-    Each draw is (fused, plain, truth); both errors are measured against float64, as root mean squares over all entries and
-    draws: the largest of a handful of roundings is luck. Four units in the last place of the largest entry are free. In
-    float64 the truth is no better than the contenders, and they must agree within 1e-10.
+    Each draw is (fused, plain, truth); both errors are measured against float64, as root mean squares over all
+    entries and draws: the largest of a handful of roundings is luck. Four units in the last place of the largest
+    entry are free. In float64 the truth is no better than the contenders, and they must agree within 1e-10.
     """
     for name in draws[0][2].tensors:
         ours, theirs, exact = (torch.cat([draw[i].tensors[name].flatten() for draw in draws]) for i in range(3))

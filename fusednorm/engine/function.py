@@ -26,7 +26,7 @@ Tensors = tuple[Tensor | None, ...]
 
 
 def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
-    """function.apply(*args), in eager mode without what setup_context costs a call (50 µs: torch inspects the signature)."""
+    """function.apply(*args), in eager mode without setup_context's cost (50 µs: torch inspects the signature)."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return function.apply(*args)
     return _eager(function).apply(*args)

@@ -24,7 +24,7 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def mean_dtype(x: Tensor) -> torch.dtype:
-    """The type that plane means have: float64, so that differences of them keep float32's digits however large they are."""
+    """The type that plane means have: float64, so that differences keep float32's digits however large they are."""
     return compute_dtype(x) if x.device.type == "mps" else torch.float64  # MPS has none
 
 

@@ -15,8 +15,8 @@ from .standardize import Batch, Group, Running, Statistics
 class Head:
     """scale = Gamma / sqrt(var + eps), shift = Beta + scale*(center - mu).
 
-    m (N, C) are the plane means, in float64 (heads take differences of them), v (N, C) the variances, in the compute type, center
-    (N, C) the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
+    m (N, C) are the plane means, in float64 (heads take differences of them), v (N, C) the variances, in the compute
+    type, center (N, C) the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
     recalibration's.
     """
 

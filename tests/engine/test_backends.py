@@ -45,7 +45,7 @@ def test_unknown():
 @pytest.mark.skipif(not fusednorm.backends()["cpu"].available, reason="no native extension")
 def test_device_that_does_not_fit():
     layer = fusednorm.BatchNorm2d(3, device="meta")
-    with fusednorm.use_backend("cpu"), pytest.raises(ValueError, match="'cpu'.*main memory.*meta"):
+    with fusednorm.use_backend("cpu"), pytest.raises(ValueError, match=r"'cpu'.*main memory.*meta"):
         layer(torch.ones(2, 3, 4, 4, device="meta"))
 
 

@@ -9,8 +9,9 @@ from fusednorm.engine import operators
 from fusednorm.engine.backends import backends
 from tests.cases import BACKENDS, channels_last
 
-# test_autograd_registration can't apply: the operators have no autograd of their own on purpose. A torch.autograd.Function around
-# them supplies it, at half of register_autograd's cost a call, and only it may be differentiated through.
+# test_autograd_registration can't apply: the operators have no autograd of their own on purpose. A
+# torch.autograd.Function around them supplies it, at half of register_autograd's cost a call, and only it may be
+# differentiated through.
 UTILITIES = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
 OPAQUE = [name for name in BACKENDS if name != "torch"]
 

@@ -47,7 +47,7 @@ def test_group_norm_like_torch(backend):
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_attentive_statistics(backend, momentum):
-    """The layer's own as BatchNorm's, whatever the attention; the attention's with momentum 0.1 whatever the layer's."""
+    """The layer's own as BatchNorm's, whatever the attention; the attention's with momentum 0.1 always."""
     layer = fusednorm.AttentiveBatchNorm2d(6, 3, momentum=momentum)
     plain = fusednorm.reference.AttentiveBatchNorm2d(6, 3, momentum=momentum)
     plain.load_state_dict(layer.state_dict())
