@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inc')
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
@@ -22,12 +22,13 @@ help:
 # torch first: the extension is built against it, in this environment (--no-build-isolation), not against a second copy.
 $(VENV)/tools: constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch setuptools wheel pybind11 ninja
+	$(PIP) --quiet torch setuptools wheel pybind11 ninja
 	@touch $@
 
 $(VENV)/ready: $(VENV)/tools pyproject.toml setup.py $(NATIVE)
 	$(PIP) --no-build-isolation --verbose --editable '.[triton,demo,test,lint]' >$(VENV)/install.log 2>&1 \
 	  || { tail -n 50 $(VENV)/install.log; exit 1; }
+	@sed -n 's/^ *\(fusednorm: .*\)/\1/p' $(VENV)/install.log
 	@$(BIN)/fusednorm info
 	@touch $@
 

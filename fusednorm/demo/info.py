@@ -65,10 +65,10 @@ def _gpu() -> str:
 
 
 def _extension() -> str:
-    try:
-        from fusednorm import _C
-    except ImportError as error:
-        return f"not here ({error})"
+    if not fusednorm.backends()["cpu"].available:
+        return "none, see below"
+    from fusednorm import _C
+
     return ", ".join(f"{key}: {value}" for key, value in _C.build_info().items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,14 +32,12 @@ class Backend:
 
 def _find_cpu() -> Backend:
     operators.define("cpu", layers=True)
+    if importlib.util.find_spec("fusednorm._C") is None:
+        return Backend("cpu", False, "the native extension was not built: no working C++ compiler at installation")
     try:
         from fusednorm import _C
     except ImportError as error:
-        return Backend(
-            "cpu",
-            False,
-            f"the native extension is not there ({error}); install fusednorm where a C++ compiler is found to have it",
-        )
+        return Backend("cpu", False, f"the native extension does not load: {error}")
     info = _C.build_info()
     return Backend("cpu", True, f"native kernels for {info['cpu_isa']}, built with {info['compiler']}")
 
