@@ -118,7 +118,7 @@ inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int6
     const Vec<A> middle = load(sum + c, width);
     Vec<A> total = load(drift + c, width), squares = load(square + c, width);
     for (const T* p : x) {
-      prefetch(p + ahead + c);  // the next block, while this one comes from L2
+      prefetch(p + ahead + c);  // the next block, while this one comes from L1
       Vec<A> d = load(p + c, width) - middle;
       total += d;
       squares += d * d;
@@ -140,8 +140,8 @@ void plane_moments_channels_last(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), items = ceil_div(S, step);
-  // Swept twice, so a block of rows should stay in L2.
-  const int64_t block = max64(1, 65536 / (C * int64_t(sizeof(T))));
+  // Swept twice, so a block of rows should stay in L1.
+  const int64_t block = max64(4, 24576 / (C * int64_t(sizeof(T))));
   Scratch<double> partial(s.N * items * 2 * C, true);
   parallel_items(s.N * items, step * C, [&](int64_t item) {
     const int64_t n = item / items, begin = item % items * step, end = min64(begin + step, S);

@@ -202,7 +202,7 @@ inline bool can_stream(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % FUSEDNORM_VECTOR_BYTES == 0;
 }
 
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // ---- reductions and bits -------------------------------------------------------------------------------------------
 
