@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -39,12 +40,12 @@ def check_residual(residual: Tensor | None, x: Tensor) -> None:
         raise ValueError(f"residual: expected on x's device {x.device}, got {residual.device}")
 
 
-def check_parameter(name: str, t: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> None:
-    """A parameter or buffer: of this shape, on x's device, of a type that x's can be calculated with."""
-    if t is None:
+def check_parameter(name: str, t: Tensor | None, x: Tensor, shape: tuple[int, ...], required: bool = False) -> None:
+    """A parameter: of this shape, on x's device, of a type that x's can be calculated with."""
+    if t is None and not required:
         return
     if not isinstance(t, Tensor):
-        raise TypeError(f"{name}: expected a tensor or None, got {type(t).__name__}")
+        raise TypeError(f"{name}: expected a tensor{'' if required else ' or None'}, got {type(t).__name__}")
     if t.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {tuple(t.shape)}")
     if t.device != x.device:
@@ -53,6 +54,25 @@ def check_parameter(name: str, t: Tensor | None, x: Tensor, shape: tuple[int, ..
         raise TypeError(
             f"{name}: expected a type that goes with x's {_dtype(x)} (float32 always does), got {_dtype(t)}"
         )
+
+
+def check_running(name: str, mean: Tensor | None, var: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Running statistics: both or neither, and no parameters."""
+    if (mean is None) != (var is None):
+        raise ValueError(f"{name}running_mean, {name}running_var: expected both or neither")
+    for which, t in (("running_mean", mean), ("running_var", var)):
+        check_parameter(name + which, t, x, shape)
+        if t is not None and t.requires_grad:
+            raise ValueError(f"{name}{which}: expected a buffer, got a tensor that requires grad")
+
+
+def check_components(weight: Tensor) -> int:
+    """K of the mixture's weight (K, C)."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight: expected a tensor, got {type(weight).__name__}")
+    if weight.dim() != 2 or weight.shape[0] < 1:
+        raise ValueError(f"weight: expected shape (K, C) with K of at least 1, got {tuple(weight.shape)}")
+    return weight.shape[0]
 
 
 def check_batch_values(x: Tensor) -> None:
@@ -67,8 +87,8 @@ def check_batch_samples(x: Tensor) -> None:
     """BN over the attention's components needs two samples."""
     if x.shape[0] == 1 and x.numel() > 0:
         raise ValueError(
-            "x: expected at least two samples to normalize the attention over (attention_norm) in training, got shape"
-            f" {tuple(x.shape)}; with one sample use attention_norm=False"
+            "x: expected at least two samples to normalize the attention over (attention_norm) by batch statistics, got"
+            f" shape {tuple(x.shape)}; with one sample use attention_norm=False"
         )
 
 
@@ -84,9 +104,9 @@ def check_act(act: str | None) -> None:
         check_choice("act", act, ACTIVATIONS[1:], " or None")
 
 
-def check_count(name: str, value: object) -> None:
+def check_count(name: str, value: int) -> None:
     """A number of things of which there must be at least one."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -102,8 +122,20 @@ def check_groups(num_groups: int, num_channels: int) -> None:
 
 def check_eps(name: str, value: float) -> None:
     """A variance's guard."""
+    _check_number(name, value)
     if not value >= 0:
         raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+
+
+def check_momentum(value: float | None) -> None:
+    """A weight of the newest batch, or None for the cumulative average."""
+    if value is not None:
+        _check_number("momentum", value, " or None")
+
+
+def _check_number(name: str, value: object, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number{otherwise}, got {type(value).__name__}")
 
 
 def _dtype(t: Tensor) -> str:

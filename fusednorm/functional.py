@@ -22,13 +22,17 @@ Factor = float | Tensor
 
 
 class AttentionNorm(NamedTuple):
-    """The batch normalization of the attention's components (AN eq. 11, choice A2); each tensor (K)."""
+    """The batch normalization of the attention's components (AN eq. 11, choice A2); each tensor (K).
+
+    training: whether it takes the batch's statistics and updates its running ones; None: as the layer.
+    """
 
     weight: Tensor
     bias: Tensor
     running_mean: Tensor | None = None
     running_var: Tensor | None = None
     momentum: Factor = 0.1
+    training: bool | None = None
 
 
 def batch_norm(
@@ -123,7 +127,7 @@ def attentive_batch_norm(
     y, statistics = _run(x, residual, head, act, (*running, weight, bias, attention_weight, attention_bias, *norm))
     if training:
         _update((running_mean, running_var), statistics[:2], momentum)
-        _update_attention(attention_norm, statistics[2:])
+    _update_attention(attention_norm, statistics[-2:], training)
     return y
 
 
@@ -154,8 +158,7 @@ def attentive_group_norm(
     norm = _attention_norm(x, attention_bias, attention_norm, weight.shape[0], training)
     head = Head(Group(num_groups, eps), attentive)
     y, statistics = _run(x, residual, head, act, (weight, bias, attention_weight, attention_bias, *norm))
-    if training:
-        _update_attention(attention_norm, statistics)
+    _update_attention(attention_norm, statistics, training)
     return y
 
 
@@ -172,19 +175,18 @@ def _batch_standardization(
 ) -> tuple[Batch | Running, tuple[Tensor, ...]]:
     """Batch statistics or running ones, and the tensors that go with them."""
     checks.check_eps("eps", eps)
-    checks.check_parameter("running_mean", running_mean, x, (x.shape[1],))
-    checks.check_parameter("running_var", running_var, x, (x.shape[1],))
+    checks.check_running("", running_mean, running_var, x, (x.shape[1],))
     if training or running_mean is None or running_var is None:
-        if not training and (running_mean is not None or running_var is not None):
-            raise ValueError("running_mean, running_var: expected both or neither outside training")
         checks.check_batch_values(x)
         return Batch(eps), ()
     return Running(eps), (running_mean, running_var)
 
 
-def _check_affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]) -> None:
-    checks.check_parameter("weight", weight, x, shape)
-    checks.check_parameter("bias", bias, x, shape)
+def _check_affine(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...], required: bool = False
+) -> None:
+    checks.check_parameter("weight", weight, x, shape, required)
+    checks.check_parameter("bias", bias, x, shape, required)
 
 
 def _attentive(
@@ -193,9 +195,10 @@ def _attentive(
     checks.check_choice("attention_input", source, ATTENTION_INPUTS)
     checks.check_choice("attention_act", act, ATTENTION_ACTS)
     checks.check_eps("attention_eps", eps)
-    K, C = weight.shape[0], x.shape[1]
-    _check_affine(x, weight, bias, (K, C))
-    checks.check_parameter("attention_weight", attention_weight, x, (K, 2 * C if source == "mean_std" else C))
+    K, C = checks.check_components(weight), x.shape[1]
+    _check_affine(x, weight, bias, (K, C), required=True)
+    width = 2 * C if source == "mean_std" else C
+    checks.check_parameter("attention_weight", attention_weight, x, (K, width), required=True)
     return Attentive(source, act, eps)
 
 
@@ -206,16 +209,21 @@ def _attention_norm(
     checks.check_parameter("attention_bias", attention_bias, x, (K,))
     if norm is None:
         return None, None, None, None
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        checks.check_parameter(f"attention_norm.{name}", getattr(norm, name), x, (K,))
-    if training or norm.running_mean is None or norm.running_var is None:
+    checks.check_parameter("attention_norm.weight", norm.weight, x, (K,), required=True)
+    checks.check_parameter("attention_norm.bias", norm.bias, x, (K,), required=True)
+    checks.check_running("attention_norm.", norm.running_mean, norm.running_var, x, (K,))
+    if _norm_trains(norm, training) or norm.running_mean is None or norm.running_var is None:
         checks.check_batch_samples(x)
         return norm.weight, norm.bias, None, None
     return norm.weight, norm.bias, norm.running_mean, norm.running_var
 
 
-def _update_attention(norm: AttentionNorm | None, statistics: tuple[Tensor | None, ...]) -> None:
-    if norm is not None:
+def _norm_trains(norm: AttentionNorm, training: bool) -> bool:
+    return training if norm.training is None else norm.training
+
+
+def _update_attention(norm: AttentionNorm | None, statistics: tuple[Tensor | None, ...], training: bool) -> None:
+    if norm is not None and _norm_trains(norm, training):
         _update((norm.running_mean, norm.running_var), statistics, norm.momentum)
 
 

@@ -6,7 +6,7 @@ struct Uniform {
   Vec<A> center, scale, shift, a, b;
 
   Uniform(const AffineArgs& k, int64_t n, int64_t c) {
-    auto value = [&](const Plane& t) { return t.data ? splat(at<A>(t, n, c)) : Vec<A>{}; };
+    auto value = [&](const PerPlane& t) { return t.data ? splat(at<A>(t, n, c)) : Vec<A>{}; };
     center = value(k.center), scale = value(k.scale), shift = value(k.shift), a = value(k.a), b = value(k.b);
   }
   template <class Width>
@@ -68,7 +68,7 @@ struct AlongMemory {
   AlongMemory(const AffineArgs& k, int64_t n, int64_t repeat) : memory(5 * k.shape.C * repeat) {
     const int64_t C = k.shape.C, length = C * repeat;
     A* to = memory.data;
-    auto copy = [&](const Plane& t) {
+    auto copy = [&](const PerPlane& t) {
       A* values = to;
       to += length;
       for (int64_t c = 0; c < C; ++c) values[c] = t.data ? at<A>(t, n, c) : A(0);

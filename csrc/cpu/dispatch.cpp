@@ -1,6 +1,8 @@
 // Which instruction set's kernels this processor runs.
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "kernels.h"
 
@@ -10,6 +12,8 @@ namespace {
 
 const KernelTable& choose() {
   const char* asked = std::getenv("FUSEDNORM_CPU_ISA");
+  if (asked && std::strcmp(asked, "baseline") && std::strcmp(asked, "avx2") && std::strcmp(asked, "avx512"))
+    throw std::invalid_argument(std::string("FUSEDNORM_CPU_ISA: expected baseline, avx2 or avx512, got ") + asked);
   auto allowed = [&](const char* name) { return asked == nullptr || std::strcmp(asked, name) == 0; };
 #if defined(__x86_64__)
   __builtin_cpu_init();

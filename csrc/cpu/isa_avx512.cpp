@@ -5,9 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <type_traits>
-#if defined(__x86_64__)
 #include <immintrin.h>
-#endif
 
 #include "kernels.h"
 

@@ -21,7 +21,7 @@ struct Operand {
 };
 
 // An N×C tensor of the compute type; a value shared by all samples has n == 0.
-struct Plane {
+struct PerPlane {
   void* data = nullptr;
   int64_t n = 0, c = 0;
 };
@@ -38,14 +38,14 @@ struct AffineArgs {
   Shape shape;
   Act act;
   Operand x, residual, dy, g, y;  // y is the output of whichever kernel: y, g or dx
-  Plane center, scale, shift, a, b, dscale, dshift;
+  PerPlane center, scale, shift, a, b, dscale, dshift;
   uint8_t* mask = nullptr;
 };
 
 struct MomentsArgs {
   Shape shape;
   Operand x;
-  Plane mean, var;  // mean is double whatever the type
+  PerPlane mean, var;  // mean is double whatever the type
 };
 
 // The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics,

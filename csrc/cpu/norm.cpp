@@ -39,6 +39,16 @@ struct Layer {
   bool needs_moments() const { return groups >= 0 || fc_weight; }
 };
 
+// An empty map has no statistics; Python gives it an empty result before it comes here.
+void refuse_empty(const Tensor& x) {
+  STD_TORCH_CHECK(x.numel() > 0, "fusednorm: x: expected values, got an empty tensor");
+}
+
+void check_dense(const Tensor& t, int64_t count, ScalarType type, const char* name) {
+  STD_TORCH_CHECK(t.numel() == count && t.is_contiguous() && t.scalar_type() == type, "fusednorm: ", name,
+                  ": not what norm_forward returned");
+}
+
 int attention_input_of(const std::string& name) { return name == "mean" ? 0 : name == "mean_std" ? 1 : 2; }
 int attention_act_of(const std::string& name) {
   return name == "relu" ? 0 : name == "sigmoid" ? 1 : name == "softmax" ? 2 : 3;
@@ -47,6 +57,11 @@ int attention_act_of(const std::string& name) {
 HeadArgs head_args(const Layer& l, const Tensor& x, const Tensor& mean, const Tensor& center, const Tensor& var,
                    Parameters& take) {
   const Shape s = shape_of(x);
+  STD_TORCH_CHECK(l.running_mean.has_value() == l.running_var.has_value() && (l.groups >= 0 || l.running_mean) &&
+                      l.norm_weight.has_value() == l.norm_bias.has_value() &&
+                      l.norm_mean.has_value() == l.norm_var.has_value() && (!l.fc_weight || (l.weight && l.bias)) &&
+                      (l.groups <= 0 || x.sizes()[1] % l.groups == 0),
+                  "fusednorm: a layer's tensors must come in pairs, and groups divide the channels");
   HeadArgs k{};
   k.f64 = s.type == Type::f64;
   k.N = s.N, k.C = s.C, k.S = s.positions(), k.K = l.components();
@@ -100,7 +115,7 @@ void copy_values(const Tensor& to, const void* from, int64_t count, int64_t peri
 // The pivots: the means in the compute type.
 Tensor center_of(const Tensor& mean, const Tensor& x) {
   if (compute_type(x) == ScalarType::Double) return mean;
-  Tensor center = new_planes(x);
+  Tensor center = new_per_plane(x);
   copy_values<float, double>(center, mean.data_ptr(), mean.numel(), mean.numel());
   return center;
 }
@@ -126,8 +141,9 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
                     attention_input, attention_act, attention_eps, attention_norm_eps};
   const int64_t N = x.sizes()[0], C = x.sizes()[1], K = layer.components();
   const bool batch = groups == 0, normed = norm_weight.has_value() && !norm_mean.has_value();
+  refuse_empty(x);
   Tensor y = torch::stable::empty_like(x), mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
-  Tensor mean = new_means(x), var = new_planes(x), scale = new_planes(x), shift = new_planes(x);
+  Tensor mean = new_means(x), var = new_per_plane(x), scale = new_per_plane(x), shift = new_per_plane(x);
   Tensor z = new_logits(x, N, K), batch_mean = new_vector(x, batch ? C : 0), batch_var = new_vector(x, batch ? C : 0);
   Tensor z_mean = new_vector(x, normed ? K : 0), z_var = new_vector(x, normed ? K : 0);
 
@@ -137,7 +153,7 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
   k.act = act_of(act);
   k.x = operand(x, x, "x");
   if (layer.needs_moments()) {
-    kernels().plane_moments({k.shape, k.x, means(mean, x, "mean"), plane(var, x, "var")});
+    kernels().plane_moments({k.shape, k.x, means(mean, x, "mean"), per_plane(var, x, "var")});
   } else {
     fill_means(mean, take(running_mean, C, "running_mean"), x);
     torch::stable::zero_(var);
@@ -150,7 +166,8 @@ Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias
   kernels().head(head);
 
   k.residual = operand(residual, x, "residual");
-  k.center = plane(center, x, "center"), k.scale = plane(scale, x, "scale"), k.shift = plane(shift, x, "shift");
+  k.center = per_plane(center, x, "center"), k.scale = per_plane(scale, x, "scale"),
+  k.shift = per_plane(shift, x, "shift");
   k.y = operand(y, x, "y");
   if (save_mask) k.mask = static_cast<uint8_t*>(mask.data_ptr());
   kernels().plane_affine(k);
@@ -168,18 +185,25 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
   const Layer layer{weight,          bias,          running_mean,  running_var,       fc_weight, fc_bias,
                     norm_weight,     norm_bias,     norm_mean,     norm_var,          groups,    eps,
                     attention_input, attention_act, attention_eps, attention_norm_eps};
+  refuse_empty(x);
+  const int64_t planes = x.sizes()[0] * x.sizes()[1];
+  check_dense(mean, planes, ScalarType::Double, "mean");
+  for (const auto& [t, name] : {std::pair(&var, "var"), std::pair(&scale, "scale"), std::pair(&shift, "shift")})
+    check_dense(*t, planes, compute_type(x), name);
+  check_dense(z, x.sizes()[0] * layer.components(), ScalarType::Double, "z");
   Tensor dresidual = need_dresidual ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
   const Tensor center = center_of(mean, x);
-  Tensor dscale = new_planes(x), dshift = new_planes(x);
+  Tensor dscale = new_per_plane(x), dshift = new_per_plane(x);
   AffineArgs k{};
   k.shape = shape_of(x);
   k.act = act_of(act);
   k.x = operand(x, x, "x");
   k.dy = operand(dy, x, "dy");
   k.residual = operand(residual, x, "residual");
-  if (mask) k.mask = static_cast<uint8_t*>(mask->data_ptr());
-  k.center = plane(center, x, "center"), k.scale = plane(scale, x, "scale"), k.shift = plane(shift, x, "shift");
-  k.dscale = plane(dscale, x, "dscale"), k.dshift = plane(dshift, x, "dshift");
+  k.mask = mask_data(mask, x);
+  k.center = per_plane(center, x, "center"), k.scale = per_plane(scale, x, "scale"),
+  k.shift = per_plane(shift, x, "shift");
+  k.dscale = per_plane(dscale, x, "dscale"), k.dshift = per_plane(dshift, x, "dshift");
   // g is dresidual. With the mask at hand it costs nothing to calculate again: it is written in the last pass, and the
   // first leaves dy and x in the caches for it. Without, the residual would have to be read twice: it is written in the
   // first pass and read back in the last. Either way 6 units.
@@ -198,7 +222,7 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
   to.dfc_bias = data_or_null(dfc_bias), to.dnorm_weight = data_or_null(dnorm_weight);
   to.dnorm_bias = data_or_null(dnorm_bias);
   const bool moments = layer.needs_moments();
-  Tensor a = new_planes(x), b = new_planes(x);
+  Tensor a = new_per_plane(x), b = new_per_plane(x);
   if (moments) to.a = a.data_ptr(), to.b = b.data_ptr();
   kernels().head_grad(to);
 
@@ -206,7 +230,7 @@ Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Te
     return {nothing(x, x.scalar_type()), dresidual, dweight, dbias, dfc_weight, dfc_bias, dnorm_weight, dnorm_bias};
   Tensor dx = torch::stable::empty_like(x);
   k.y = operand(dx, x, "dx");
-  if (moments) k.a = plane(a, x, "a"), k.b = plane(b, x, "b");
+  if (moments) k.a = per_plane(a, x, "a"), k.b = per_plane(b, x, "b");
   if (need_dresidual && !g_first) k.g = operand(dresidual, x, "dresidual");
   if (g_first) {
     k.dy = operand(dresidual, x, "dresidual");

@@ -1,22 +1,22 @@
 #include "operators.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
-
-#include <unistd.h>
 
 namespace fusednorm {
 
 namespace {
 
-// Outputs beyond this leave the last cache before anybody reads them: writing them past it saves reading them in first.
+// Outputs beyond this leave the caches before anybody reads them: writing them past the caches saves reading them in first.
+// Half a last cache of 32 MiB: what a system reports may be all sockets' together.
+// FUSEDNORM_STREAM_BYTES=0 streams whatever it can (for tests).
 int64_t stream_threshold() {
-#ifdef _SC_LEVEL3_CACHE_SIZE
-  static const int64_t last_cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#else
-  static const int64_t last_cache = 0;
-#endif
-  return last_cache > 0 ? last_cache / 2 : int64_t(16) << 20;
+  static const int64_t threshold = [] {
+    const char* asked = std::getenv("FUSEDNORM_STREAM_BYTES");
+    return asked ? std::atoll(asked) : int64_t(16) << 20;
+  }();
+  return threshold;
 }
 
 Type type_of(const Tensor& x) {
@@ -97,7 +97,7 @@ Operand operand(const std::optional<Tensor>& t, const Tensor& x, const char* nam
 
 namespace {
 
-Plane plane_of_type(const Tensor& t, const Tensor& x, const char* name, ScalarType type) {
+PerPlane per_plane_of_type(const Tensor& t, const Tensor& x, const char* name, ScalarType type) {
   const auto sizes = t.sizes(), expected = x.sizes();
   STD_TORCH_CHECK(sizes.size() == 2 && sizes[0] == expected[0] && sizes[1] == expected[1] && t.scalar_type() == type,
                   "fusednorm: ", name, ": expected an (N, C) tensor of the compute type (a mean: of float64)");
@@ -106,17 +106,19 @@ Plane plane_of_type(const Tensor& t, const Tensor& x, const char* name, ScalarTy
 
 }  // namespace
 
-Plane plane(const Tensor& t, const Tensor& x, const char* name) { return plane_of_type(t, x, name, compute_type(x)); }
-
-Plane means(const Tensor& t, const Tensor& x, const char* name) {
-  return plane_of_type(t, x, name, ScalarType::Double);
+PerPlane per_plane(const Tensor& t, const Tensor& x, const char* name) {
+  return per_plane_of_type(t, x, name, compute_type(x));
 }
 
-Plane plane(const std::optional<Tensor>& t, const Tensor& x, const char* name) {
-  return t ? plane(*t, x, name) : Plane{};
+PerPlane means(const Tensor& t, const Tensor& x, const char* name) {
+  return per_plane_of_type(t, x, name, ScalarType::Double);
 }
 
-Tensor new_planes(const Tensor& x) {
+PerPlane per_plane(const std::optional<Tensor>& t, const Tensor& x, const char* name) {
+  return t ? per_plane(*t, x, name) : PerPlane{};
+}
+
+Tensor new_per_plane(const Tensor& x) {
   const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
   return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));
 }
@@ -138,6 +140,16 @@ Tensor nothing(const Tensor& x, ScalarType type) {
   return torch::stable::new_empty(x, {sizes, 1}, type);
 }
 
+uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x) {
+  if (!mask) return nullptr;
+  const Shape s = shape_of(x);
+  const int64_t runs = s.N * (s.channels_last ? s.positions() : s.C), run = s.channels_last ? s.C : s.positions();
+  STD_TORCH_CHECK(
+      mask->numel() == runs * ((run + 7) / 8) && mask->is_contiguous() && mask->scalar_type() == ScalarType::Byte,
+      "fusednorm: mask: not the one that belongs to x");
+  return static_cast<uint8_t*>(mask->data_ptr());
+}
+
 void parallel(int64_t items, int64_t elements, void (*body)(void*, int64_t, int64_t), void* context) {
   if (items <= 0) return;
   // torch's own measure of what is worth a second thread.
@@ -148,9 +160,9 @@ void parallel(int64_t items, int64_t elements, void (*body)(void*, int64_t, int6
 namespace {
 
 std::tuple<Tensor, Tensor> plane_moments(Tensor x) {
-  Tensor mean = new_means(x), var = new_planes(x);
+  Tensor mean = new_means(x), var = new_per_plane(x);
   if (x.numel() == 0) return {mean, var};
-  kernels().plane_moments({shape_of(x), operand(x, x, "x"), means(mean, x, "mean"), plane(var, x, "var")});
+  kernels().plane_moments({shape_of(x), operand(x, x, "x"), means(mean, x, "mean"), per_plane(var, x, "var")});
   return {mean, var};
 }
 
@@ -161,16 +173,10 @@ AffineArgs arguments(const Tensor& x, const Tensor& center, const Tensor& scale,
   k.act = act_of(act);
   k.x = operand(x, x, "x");
   k.residual = operand(residual, x, "residual");
-  k.center = plane(center, x, "center");
-  k.scale = plane(scale, x, "scale");
-  k.shift = plane(shift, x, "shift");
+  k.center = per_plane(center, x, "center");
+  k.scale = per_plane(scale, x, "scale");
+  k.shift = per_plane(shift, x, "shift");
   return k;
-}
-
-uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x) {
-  if (!mask) return nullptr;
-  STD_TORCH_CHECK(mask->numel() == new_mask(x).numel(), "fusednorm: mask: not the one that belongs to x");
-  return static_cast<uint8_t*>(mask->data_ptr());
 }
 
 std::tuple<Tensor, Tensor> plane_affine(Tensor x, Tensor center, Tensor scale, Tensor shift,
@@ -188,7 +194,7 @@ std::tuple<Tensor, Tensor, Tensor> plane_affine_reduce(Tensor dy, Tensor x, Tens
                                                        std::optional<Tensor> residual, std::optional<Tensor> mask,
                                                        std::string act, bool write_g) {
   Tensor g = write_g ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
-  Tensor dscale = new_planes(x), dshift = new_planes(x);
+  Tensor dscale = new_per_plane(x), dshift = new_per_plane(x);
   if (x.numel() == 0) {
     torch::stable::zero_(dscale);
     torch::stable::zero_(dshift);
@@ -198,8 +204,8 @@ std::tuple<Tensor, Tensor, Tensor> plane_affine_reduce(Tensor dy, Tensor x, Tens
   k.dy = operand(dy, x, "dy");
   if (write_g) k.y = operand(g, x, "g");
   k.mask = mask_data(mask, x);
-  k.dscale = plane(dscale, x, "dscale");
-  k.dshift = plane(dshift, x, "dshift");
+  k.dscale = per_plane(dscale, x, "dscale");
+  k.dshift = per_plane(dshift, x, "dshift");
   kernels().plane_affine_reduce(k);
   return {g, dscale, dshift};
 }
@@ -213,8 +219,8 @@ Tensor plane_affine_grad(Tensor g, Tensor x, Tensor center, Tensor scale, Tensor
   k.dy = operand(g, x, "g");
   k.y = operand(dx, x, "dx");
   k.mask = mask_data(mask, x);
-  k.a = plane(a, x, "a");
-  k.b = plane(b, x, "b");
+  k.a = per_plane(a, x, "a");
+  k.b = per_plane(b, x, "b");
   kernels().plane_affine_grad(k);
   return dx;
 }

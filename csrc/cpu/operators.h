@@ -29,12 +29,15 @@ Operand operand(const Tensor& t, const Tensor& x, const char* name);
 Operand operand(const std::optional<Tensor>& t, const Tensor& x, const char* name);
 
 // An N×C tensor; it must have x's first two sizes, and x's compute type (a mean is double).
-Plane means(const Tensor& t, const Tensor& x, const char* name);
-Plane plane(const Tensor& t, const Tensor& x, const char* name);
-Plane plane(const std::optional<Tensor>& t, const Tensor& x, const char* name);
+PerPlane means(const Tensor& t, const Tensor& x, const char* name);
+PerPlane per_plane(const Tensor& t, const Tensor& x, const char* name);
+PerPlane per_plane(const std::optional<Tensor>& t, const Tensor& x, const char* name);
+
+// The mask that belongs to x, null where there is none.
+uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x);
 
 // New tensors.
-Tensor new_planes(const Tensor& x);
+Tensor new_per_plane(const Tensor& x);
 Tensor new_means(const Tensor& x);
 Tensor new_mask(const Tensor& x);
 Tensor nothing(const Tensor& x, ScalarType type);

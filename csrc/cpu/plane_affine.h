@@ -1,7 +1,7 @@
-// plane_affine: y = act(scale*(x - center) + shift + residual), and one bit a value where asked for docs/engine.md
+// plane_affine: y = act(scale*(x - center) + shift + residual), and one bit a value where asked for; docs/engine.md
 // Traffic: reads x (and residual), writes y: 2 units (3), the mask 1/32 unit of float32.
-// Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a
-// sample. Included once per instruction set, inside that set's namespace.
+// Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a sample.
+// Included once per instruction set, inside that set's namespace.
 
 template <class T, class Coefficients>
 inline void affine_run(const AffineArgs& args, const RunPointers<T>& p, const Coefficients& k) {

@@ -1,6 +1,8 @@
-// plane_affine_grad: dx = scale*g + a*(x - center) + b,  g = dy*act'(z) docs/engine.md Traffic: reads g or dy, and x,
-// writes dx: 3 units; without a and b and with g at hand x is not read: 2 units. Included once per instruction set,
-// inside that set's namespace.
+// plane_affine_grad: dx = scale*g + a*(x - center) + b,  g = dy*act'(z); docs/engine.md
+// Traffic: reads g or dy, and x, writes dx: 3 units; without a and b and with g at hand x is not read: 2 units. With a place
+// for g given, writes it too: 4 units.
+// Work: as plane_affine's.
+// Included once per instruction set, inside that set's namespace.
 
 template <Source source, class T>
 void grad_by_source(const AffineArgs& k) {

@@ -1,7 +1,7 @@
-// plane_affine_reduce: g = dy*act'(z);  dshift = sum_s g;  dscale = sum_s g*(x - center) docs/engine.md Traffic: reads
-// dy, x (and the mask or the residual): 2 units; with g asked for, writes it: 3 units. Sums: per run in the compute
-// type, runs in double, in an order that the shape alone decides. Included once per instruction set, inside that set's
-// namespace.
+// plane_affine_reduce: g = dy*act'(z);  dshift = sum_s g;  dscale = sum_s g*(x - center); docs/engine.md
+// Traffic: reads dy, x (and the mask or the residual): 2 units; with g asked for, writes it: 3 units.
+// Work: as plane_affine's. Sums: per run in the compute type, runs in double, in an order that the shape alone decides.
+// Included once per instruction set, inside that set's namespace.
 
 struct PlaneSums {
   double g = 0, gx = 0;

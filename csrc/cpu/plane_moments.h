@@ -5,6 +5,9 @@
 // no digit. Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions
 // of a sample. Included once per instruction set, inside that set's namespace.
 
+// A sum of squares that rounding took below zero; NaN stays.
+inline double non_negative(double value) { return value < 0 ? 0 : value; }
+
 struct Moments {
   double count = 0, mean = 0, m2 = 0;
 
@@ -43,7 +46,7 @@ inline void moments_run(const T* x, int64_t n, Moments& moments) {
   // What the rounded mean left over: it makes the mean exact to the last bit and takes its share out of the squares.
   const double rest = sum_lanes<A>((drift[0] + drift[1]) + (drift[2] + drift[3]));
   const double m2 = sum_lanes<A>((square[0] + square[1]) + (square[2] + square[3]));
-  moments.merge(double(n), double(mean) + rest / double(n), m2 - rest * rest / double(n));
+  moments.merge(double(n), double(mean) + rest / double(n), non_negative(m2 - rest * rest / double(n)));
 }
 
 template <class T>
@@ -131,7 +134,7 @@ inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int6
     double rest = double(drift[c]);
     double delta = double(sum[c]) + rest / n - mean[c];
     mean[c] += delta * share;
-    m2[c] += double(square[c]) - rest * rest / n + delta * delta * cross;
+    m2[c] += non_negative(double(square[c]) - rest * rest / n) + delta * delta * cross;
   }
 }
 
@@ -140,8 +143,8 @@ void plane_moments_channels_last(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), items = ceil_div(S, step);
-  // Swept twice, so a block of rows should stay in L1.
-  const int64_t block = max64(4, 24576 / (C * int64_t(sizeof(T))));
+  // Swept twice, so a block of rows should stay in L1; and short, for its sums are added up in the compute type.
+  const int64_t block = max64(4, min64(64, 24576 / (C * int64_t(sizeof(T)))));
   Scratch<double> partial(s.N * items * 2 * C, true);
   parallel_items(s.N * items, step * C, [&](int64_t item) {
     const int64_t n = item / items, begin = item % items * step, end = min64(begin + step, S);

@@ -15,7 +15,7 @@ inline T* at(const Operand& t, const Shape& s, int64_t n, int64_t c, int64_t pos
 }
 
 template <class A>
-inline A& at(const Plane& t, int64_t n, int64_t c) {
+inline A& at(const PerPlane& t, int64_t n, int64_t c) {
   return static_cast<A*>(t.data)[n * t.n + c * t.c];
 }
 
@@ -97,6 +97,7 @@ struct Scratch {
   explicit Scratch(int64_t count, bool zero = false) {
     size_t bytes = size_t(ceil_div(max64(count, 1) * int64_t(sizeof(T)), 64) * 64);
     data = static_cast<T*>(aligned_alloc(64, bytes));
+    if (data == nullptr) abort();  // inside torch's threads nothing could be thrown
     if (zero) memset(static_cast<void*>(data), 0, bytes);
   }
   ~Scratch() { free(data); }

@@ -5,7 +5,9 @@
 struct bf16 {
   uint16_t bits;
 };
-typedef _Float16 f16;
+struct f16 {
+  uint16_t bits;
+};
 
 template <class A>
 struct VecOf;
@@ -78,11 +80,11 @@ inline Vec<float> widen(HalfWordVec bits, f16) {
 #elif FUSEDNORM_VECTOR_BYTES == 32
   return (Vec<float>)_mm256_cvtph_ps((__m128i)bits);
 #else
-  f16 values[lanes<float>];
-  __builtin_memcpy(values, &bits, sizeof(values));
-  Vec<float> v;
-  for (int i = 0; i < lanes<float>; ++i) v[i] = float(values[i]);
-  return v;
+  // Exponent and mantissa as float32's, times 2^112 for the exponents' biases, which also normalizes subnormals.
+  const WordVec word = __builtin_convertvector(bits, WordVec), rest = (word & 0x7fff) << 13;
+  const WordVec finite = bit_cast_to<WordVec>(bit_cast_to<Vec<float>>(rest) * 0x1p112f);
+  const WordVec magnitude = (word & 0x7c00) == 0x7c00 ? rest | 0x7f800000 : finite;
+  return bit_cast_to<Vec<float>>(magnitude | ((word & 0x8000) << 16));
 #endif
 }
 
@@ -130,11 +132,14 @@ inline HalfWordVec narrow(Vec<float> v, f16) {
 #elif FUSEDNORM_VECTOR_BYTES == 32
   return (HalfWordVec)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 #else
-  f16 values[lanes<float>];
-  for (int i = 0; i < lanes<float>; ++i) values[i] = f16(v[i]);
-  HalfWordVec bits;
-  __builtin_memcpy(&bits, values, sizeof(bits));
-  return bits;
+  const WordVec word = bit_cast_to<WordVec>(v), u = word & 0x7fffffff;
+  // To nearest, ties to even; adding 0.5 lines a subnormal's last bit up with float32's.
+  const WordVec normal = (u + 0xc8000fff + ((u >> 13) & 1)) >> 13;
+  const WordVec subnormal = bit_cast_to<WordVec>(bit_cast_to<Vec<float>>(u) + 0.5f) - 0x3f000000;
+  WordVec half = u < 0x38800000 ? subnormal : normal;
+  half = u >= 0x47800000 ? WordVec{} + 0x7c00 : half;
+  half = u > 0x7f800000 ? WordVec{} + 0x7e00 : half;
+  return __builtin_convertvector(half | ((word >> 16) & 0x8000), HalfWordVec);
 #endif
 }
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusednorm.heads import Attentive, Batch, Head
 
-from . import native
+from . import native, plain
 from .backends import choose
 from .function import ComposedNorm, Spec, Tensors, apply, composed_forward
 
@@ -21,6 +21,9 @@ def normalize(
     """
     if x.numel() == 0:
         return _empty(x, residual, tensors), ()
+    if _transformed():
+        result, found = plain.forward(x, residual, head, act or "identity", tensors)
+        return result, tuple(t if t is None else t.detach() for t in found)
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
@@ -35,6 +38,13 @@ def normalize(
     else:
         y, _, _, _, _, _, *statistics = composed_forward(spec, x, residual, tensors, False)
     return y, tuple(statistics)
+
+
+def _transformed() -> bool:
+    """Whether torch.func's transforms or forward-mode differentiation are at work: neither knows the kernels."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _taken(head: Head, tensors: Tensors, statistics: Tensors) -> Tensors:

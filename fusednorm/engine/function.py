@@ -7,7 +7,6 @@ and both leave gradients of gradients to plain PyTorch.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ Tensors = tuple[Tensor | None, ...]
 
 def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     """function.apply(*args), in eager mode without setup_context's cost (50 µs: torch inspects the signature)."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling():
         return function.apply(*args)
     return _eager(function).apply(*args)
 
@@ -122,14 +121,6 @@ class ComposedNorm(torch.autograd.Function):
         return None, dx, dresidual, *dtensors
 
 
-def _full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Autocast would run the head's matrix products in 16 bits."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return contextlib.nullcontext()
-
-
 def composed_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
     """y, mask, mean, var, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
@@ -139,7 +130,7 @@ def composed_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Te
         mean = tensors[0].to(mean_dtype(x)).repeat(x.shape[0], 1)
         var = torch.zeros_like(mean, dtype=compute_dtype(x))
     center = mean.to(var.dtype)
-    with _full_precision(x):
+    with plain.full_precision(x):
         scale, shift, statistics = spec.head(center, mean, var, positions(x), *tensors)
     affine = kernel("plane_affine", spec.backend)
     y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
@@ -167,7 +158,7 @@ def _pull_back(
         scale, shift, _ = head(center, m, v, S, *all_tensors)
         return scale, shift
 
-    with _full_precision(center):
+    with plain.full_precision(center):
         _, vjp, *_ = torch.func.vjp(scale_and_shift, mean, var, *[tensors[i] for i in wanted])
         dm, dv, *found = vjp((dscale, dshift))
     dtensors: list[Tensor | None] = [None] * len(tensors)

@@ -65,7 +65,9 @@ class _Attention:
         norm = self.attention_norm
         if norm is None:
             return None
-        return functional.AttentionNorm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor())
+        return functional.AttentionNorm(
+            norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor(), norm.training
+        )
 
     def _attention_repr(self) -> str:
         text = f"num_components={self.num_components}, attention_input={self.attention_input}"

@@ -10,6 +10,7 @@ from fusednorm import checks, functional
 
 def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """Running statistics of 16-bit layers are float32: a momentum of 0.1 would be lost in bfloat16's three digits."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
@@ -33,6 +34,7 @@ class RunningStatistics(nn.Module):
     ) -> None:
         super().__init__()
         checks.check_count("num_features", num_features)
+        checks.check_momentum(momentum)
         self.num_features = num_features
         self.momentum = momentum
         self.track_running_stats = track_running_stats

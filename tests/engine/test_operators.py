@@ -68,21 +68,25 @@ def test_opcheck_of_layers(groups, attentive, act):
         torch.library.opcheck(getattr(torch.ops.fusednorm, name).cpu, args, test_utils=UTILITIES)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
 @pytest.mark.parametrize("act", ["identity", "relu", "silu"])
 @pytest.mark.parametrize("layout", ["nchw", "channels_last"])
 @pytest.mark.parametrize("backend", OPAQUE)
 def test_backends_agree(backend, layout, act, residual, dtype):
-    """The mask bit for bit, the rest to rounding."""
+    """The mask bit for bit, the rest to rounding, entry by entry; 16-bit results to one unit in the last place."""
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    unit = torch.finfo(dtype).eps
+    close = {"rtol": unit, "atol": 1e-5} if dtype.itemsize == 2 else {"rtol": None, "atol": None}
     for name, args in kernel_calls(layout, act, residual):
-        args = [t.to(dtype) if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in args]
+        maps = {4: dtype, 2: compute}  # maps have four dimensions, N×C arguments two
+        args = [t.to(maps[t.dim()]) if isinstance(t, torch.Tensor) and t.is_floating_point() else t for t in args]
         packet = getattr(torch.ops.fusednorm, name)
         ours, theirs = getattr(packet, backend)(*args), packet.torch(*args)
         pairs = [(ours, theirs)] if isinstance(ours, torch.Tensor) else zip(ours, theirs, strict=True)
         for a, b in pairs:
             assert a.stride() == b.stride()
-            torch.testing.assert_close(a, b)
+            torch.testing.assert_close(a, b, **(close if a.dtype == dtype else {"rtol": None, "atol": None}))
 
 
 @pytest.mark.parametrize("act", ["relu", "relu6", "leaky_relu"])
@@ -100,11 +104,9 @@ def test_masks_are_the_same_bits(backend, layout, act):
     torch.testing.assert_close(ours[0], theirs[0], equal_nan=True)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_wrong_tensors_are_refused_not_read(backend):
+@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
+def test_wrong_tensors_are_refused_not_read():
     """The operators trust fusednorm's checks, but never read out of bounds."""
-    if backend != "cpu":
-        return
     x, center = torch.randn(2, 8, 5, 3), torch.randn(2, 8)
     affine = torch.ops.fusednorm.plane_affine.cpu
     for args in (
@@ -116,6 +118,22 @@ def test_wrong_tensors_are_refused_not_read(backend):
     ):
         with pytest.raises(RuntimeError, match="fusednorm"):
             affine(*args)
+
+
+@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
+def test_wrong_tensors_of_layers_are_refused_not_read():
+    calls = dict(layer_calls(0, True, "relu"))
+    forward, backward = (getattr(torch.ops.fusednorm, name).cpu for name in calls)
+    good = calls["norm_backward"]
+    with pytest.raises(RuntimeError, match="fusednorm"):
+        forward(calls["norm_forward"][0][:0], None, *calls["norm_forward"][2:])
+    for i in range(3, 9):  # mask, mean, var, scale, shift, z
+        for bad in (good[i][:0], good[i].repeat(1, 2)[:, ::2] if i > 3 else good[i][1:]):
+            with pytest.raises(RuntimeError, match="fusednorm"):
+                backward(*good[:i], bad, *good[i + 1 :])
+    for i in (10, 14):  # bias, norm_weight without its bias
+        with pytest.raises(RuntimeError, match="fusednorm"):
+            backward(*good[: i + (i == 14) * 2], None, *good[i + 1 + (i == 14) * 2 :])
 
 
 def test_documented():

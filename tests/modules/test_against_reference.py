@@ -120,6 +120,39 @@ def test_mean_far_from_zero(backend, kind, layout):
     assert (y - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+@pytest.mark.parametrize("kind", ["batch", "attentive batch"])
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
+def test_few_channels(backend, kind, mean, layout):
+    """Long sums in channels_last: thousands of positions of three channels."""
+
+    def make_map():
+        x = (torch.randn(4, 3, 70, 70) + mean).double()
+        return channels_last(x) if layout == "channels_last" else x
+
+    compare(backend, kind, make_map, torch.float32)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_constant_planes(backend, kind, layout):
+    """Nothing to standardize: variance 0 however large the value, never below."""
+    for level in (1.2345e4, 3.3333e4, 1e9):
+        x = torch.rand(4, 3, 1, 1) * level + level
+        x = x.expand(4, 3, 70, 70).contiguous()
+        if layout == "channels_last":
+            x = channels_last(x)
+        with fusednorm.use_backend(backend):
+            mean, var = getattr(torch.ops.fusednorm.plane_moments, backend)(x)
+            y = pair(kind, 4, 3)[0](x)
+        assert (var >= 0).all()
+        assert (var <= (level * 2**-23) ** 2).all()
+        torch.testing.assert_close(mean, x[:, :, 0, 0].double(), rtol=1e-7, atol=0)
+        assert y.isfinite().all()
+
+
 @pytest.mark.parametrize("groups", [1, 2, 8], ids=["layer", "group", "instance"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_groups(backend, groups):
@@ -131,9 +164,19 @@ def test_groups(backend, groups):
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
 def test_large_planes_are_split(backend):
     """Few and large planes: the cpu backend splits them among threads."""
-    planar = lambda: maps_like(1, 2, 70001)  # noqa: E731
-    compare(backend, "attentive group", planar, torch.float32, act="relu")
-    compare(backend, "attentive group", lambda: channels_last(planar()), torch.float32, act="relu")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for make_map in (lambda: maps_like(1, 2, 150001), lambda: channels_last(maps_like(1, 2, 150001))):
+            compare(backend, "attentive group", make_map, torch.float32, act="relu")
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
+def test_many_channels(backend):
+    """More channels than a run has elements."""
+    compare(backend, "attentive group", lambda: channels_last(maps_like(4, 4101, 3)), torch.float32, act="relu")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -36,6 +36,8 @@ def raises(kind, *words):
         ),
         (lambda: fusednorm.AttentiveBatchNorm2d(8, act="tanh"), ValueError, ("act", "'relu'", "None", "'tanh'")),
         (lambda: fusednorm.BatchNorm2d(8, act="identity"), ValueError, ("act", "'relu'", "None", "'identity'")),
+        (lambda: fusednorm.BatchNorm2d(8, eps="a"), TypeError, ("eps", "number", "str")),
+        (lambda: fusednorm.AttentiveBatchNorm2d(8, momentum="a"), TypeError, ("momentum", "number or None", "str")),
         (lambda: fusednorm.BatchNorm2d(8, eps=-1.0), ValueError, ("eps", "at least 0", "-1.0")),
         (lambda: fusednorm.AttentiveGroupNorm(2, 8, attention_eps=-1.0), ValueError, ("attention_eps", "-1.0")),
     ],
@@ -119,11 +121,36 @@ def test_one_sample_with_attention_norm(name):
     assert LAYERS[name](attention_norm=False)(X[:1]).isfinite().all()
 
 
+def attentive(**other):
+    arguments = {name: torch.ones(3, 8) for name in ("weight", "bias", "attention_weight")} | other
+    return F.attentive_batch_norm(X, **arguments, training=True)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
         (lambda: F.batch_norm(X, weight=torch.ones(7), training=True), ValueError, ("weight", "(8,)", "(7,)")),
         (lambda: F.batch_norm(X, torch.zeros(8)), ValueError, ("running_mean, running_var", "both or neither")),
+        (
+            lambda: F.batch_norm(X, torch.zeros(8), torch.ones(8, requires_grad=True), training=True),
+            ValueError,
+            ("running_var", "buffer", "requires grad"),
+        ),
+        (lambda: attentive(bias=None), TypeError, ("bias", "tensor", "NoneType")),
+        (lambda: attentive(weight=[1.0]), TypeError, ("weight", "tensor", "list")),
+        (lambda: attentive(weight=torch.ones(())), ValueError, ("weight", "(K, C)", "()")),
+        (lambda: attentive(weight=torch.ones(0, 8)), ValueError, ("weight", "K of at least 1", "(0, 8)")),
+        (lambda: attentive(attention_weight=None), TypeError, ("attention_weight", "tensor", "NoneType")),
+        (
+            lambda: attentive(attention_norm=F.AttentionNorm(torch.ones(3), None)),
+            TypeError,
+            ("attention_norm.bias", "tensor", "NoneType"),
+        ),
+        (
+            lambda: attentive(attention_norm=F.AttentionNorm(torch.ones(3), torch.ones(3), torch.ones(3))),
+            ValueError,
+            ("attention_norm.running_mean, attention_norm.running_var", "both or neither"),
+        ),
         (lambda: F.group_norm(X, 3), ValueError, ("num_groups", "8", "3")),
         (lambda: F.group_norm(X, 2, bias=[0.0] * 8), TypeError, ("bias", "tensor", "list")),
         (

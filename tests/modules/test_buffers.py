@@ -111,7 +111,7 @@ def test_not_replaced_by_plain_sync_batch_norm():
     assert not any(isinstance(m, nn.SyncBatchNorm) for m in converted.modules())
 
 
-def test_functional_call_on_modules_buffers():
+def test_functions_update_the_statistics_they_are_given():
     """A function of fusednorm.functional updates the statistics it is given, as torch's batch_norm does."""
     mean, var = torch.zeros(6), torch.ones(6)
     theirs_mean, theirs_var = mean.clone(), var.clone()
@@ -121,3 +121,35 @@ def test_functional_call_on_modules_buffers():
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(mean, theirs_mean)
     torch.testing.assert_close(var, theirs_var)
+
+
+def test_frozen_attention_norm():
+    """layer.attention_norm.eval() freezes the attention's statistics, as it would any BatchNorm's."""
+    layer = fusednorm.AttentiveBatchNorm2d(6, 3)
+    layer.attention_norm.eval()
+    before = {name: buffer.clone() for name, buffer in layer.attention_norm.named_buffers()}
+    y = layer(torch.randn(4, 6, 5, 3) + 1)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in layer.attention_norm.named_buffers())
+    assert layer.num_batches_tracked == 1
+    layer.attention_norm.train()
+    assert not torch.equal(y, layer(torch.randn(4, 6, 5, 3) + 1))
+    assert layer.attention_norm.num_batches_tracked == 1
+
+
+def test_statistics_stay_float32_under_a_16_bit_default():
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        layer = fusednorm.AttentiveBatchNorm2d(6, 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.running_var.dtype == layer.attention_norm.running_var.dtype == torch.float32
+
+
+def test_statistics_leave_no_graph_behind():
+    layer = fusednorm.AttentiveBatchNorm2d(6, 3)
+    with torch.autograd.forward_ad.dual_level():
+        x = torch.randn(4, 6, 5, 3)
+        layer(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)))
+    layer(x.requires_grad_())
+    assert not any(buffer.requires_grad for buffer in layer.buffers())
