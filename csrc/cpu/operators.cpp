@@ -9,12 +9,13 @@ namespace fusednorm {
 namespace {
 
 // Outputs beyond this leave the caches before anybody reads them: writing them past the caches saves reading them in first.
-// Half a last cache of 32 MiB: what a system reports may be all sockets' together.
+// A layer touches four maps in either direction; of more than 8 MiB they don't fit a last cache of 32 MiB together. (What a
+// system reports as its cache may be all sockets' together, so it is not asked.)
 // FUSEDNORM_STREAM_BYTES=0 streams whatever it can (for tests).
 int64_t stream_threshold() {
   static const int64_t threshold = [] {
     const char* asked = std::getenv("FUSEDNORM_STREAM_BYTES");
-    return asked ? std::atoll(asked) : int64_t(16) << 20;
+    return asked ? std::atoll(asked) : int64_t(8) << 20;
   }();
   return threshold;
 }

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from fusednorm.heads import Attentive, Batch, Head
 
-from . import native, plain
+from . import function, native, plain
 from .backends import choose
-from .function import ComposedNorm, Spec, Tensors, apply, composed_forward
+from .function import Spec, Tensors, apply, composed_forward
 
 
 def normalize(
@@ -29,15 +29,15 @@ def normalize(
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     if spec.backend in native.BACKENDS:
         if wants_grad:
-            y, _, _, _, _, _, _, *statistics = apply(native.NativeNorm, spec, *inputs)
+            y, statistics = apply(native.NativeNorm, native.KEPT, spec, *inputs)
         else:
-            y, _, _, _, _, _, _, *statistics = native.native_forward(spec, x, residual, tensors, False)
-        return y, _taken(head, tensors, tuple(statistics))
+            output = native.native_forward(spec, x, residual, tensors, False)
+            y, statistics = output[0], output[native.KEPT :]
+        return y, _taken(head, tensors, statistics)
     if wants_grad:
-        y, _, _, _, _, _, *statistics = apply(ComposedNorm, spec, *inputs)
-    else:
-        y, _, _, _, _, _, *statistics = composed_forward(spec, x, residual, tensors, False)
-    return y, tuple(statistics)
+        return apply(function.ComposedNorm, function.KEPT, spec, *inputs)
+    output = composed_forward(spec, x, residual, tensors, False)
+    return output[0], output[function.KEPT :]
 
 
 def _transformed() -> bool:

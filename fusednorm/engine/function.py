@@ -24,29 +24,6 @@ from .layout import compute_dtype, mean_dtype, positions
 Tensors = tuple[Tensor | None, ...]
 
 
-def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
-    """function.apply(*args), in eager mode without setup_context's cost (50 µs: torch inspects the signature)."""
-    if torch.compiler.is_compiling():
-        return function.apply(*args)
-    return _eager(function).apply(*args)
-
-
-@functools.cache
-def _eager(function: Any) -> Any:
-    """The same Function, its forward taking ctx."""
-
-    def forward(ctx: Any, *args: Any) -> Tensors:
-        output = function.forward(*args)
-        function.setup_context(ctx, args, output)
-        return output
-
-    return type(
-        function.__name__,
-        (torch.autograd.Function,),
-        {"forward": staticmethod(forward), "backward": staticmethod(function.backward), "__doc__": function.__doc__},
-    )
-
-
 @dataclass(frozen=True)
 class Spec:
     """What a call is besides its tensors."""
@@ -56,12 +33,43 @@ class Spec:
     backend: str
 
 
+def apply(function: Any, kept: int, spec: Spec, *inputs: Tensor | None) -> tuple[Tensor, Tensors]:
+    """y, and the statistics: function.apply(spec, *inputs), whose outputs from number `kept` on are the statistics.
+
+    In eager mode through a twin that knows only one output and has no setup_context: torch would inspect the function's
+    signature at every call, and wrap each output. Half the cost of a call on a small map.
+    """
+    if torch.compiler.is_compiling():
+        y, *others = function.apply(spec, *inputs)
+        return y, tuple(others[kept - 1 :])
+    statistics: list[Tensor] = []
+    y = _eager(function, kept).apply((spec, statistics), *inputs)
+    return y, tuple(statistics)
+
+
+@functools.cache
+def _eager(function: Any, kept: int) -> Any:
+    def forward(ctx: Any, call: tuple[Spec, list[Tensor]], *inputs: Tensor | None) -> Tensor | None:
+        spec, statistics = call
+        output = function.forward(spec, *inputs)
+        save(ctx, spec, inputs, output[:kept])
+        statistics.extend(output[kept:])
+        return output[0]
+
+    return type(
+        function.__name__,
+        (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(function.backward), "__doc__": function.__doc__},
+    )
+
+
 def wants_mask(spec: Spec, residual: Tensor | None) -> bool:
     return residual is not None and spec.act in MASKED
 
 
-def save(ctx: Any, spec: Spec, x: Tensor, residual: Tensor | None, outputs: Tensors, tensors: Tensors) -> None:
-    """Keep what backward needs: outputs are y, mask and the N×C tensors to keep."""
+def save(ctx: Any, spec: Spec, inputs: Tensors, outputs: Tensors) -> None:
+    """Keep what backward needs. inputs: x, residual and the head's tensors; outputs: y, mask and what else to keep."""
+    x, residual, *tensors = inputs
     ctx.set_materialize_grads(False)
     ctx.spec = spec
     ctx.has_residual = residual is not None
@@ -84,6 +92,9 @@ def through_plain(ctx: Any, dy: Tensor) -> Tensors | None:
     return (None, *grads)
 
 
+KEPT = 6  # outputs of ComposedNorm before the statistics
+
+
 class ComposedNorm(torch.autograd.Function):
     """Streaming kernels of a backend around a head in PyTorch."""
 
@@ -93,9 +104,8 @@ class ComposedNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        spec, x, residual, *tensors = inputs
         ctx.mark_non_differentiable(*output[1:])
-        save(ctx, spec, x, residual, output[:6], tuple(tensors))
+        save(ctx, inputs[0], inputs[1:], output[:KEPT])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
@@ -121,7 +131,9 @@ class ComposedNorm(torch.autograd.Function):
         return None, dx, dresidual, *dtensors
 
 
-def composed_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
+def composed_forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
+) -> tuple[Tensor, ...]:
     """y, mask, mean, var, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
         mean, var = kernel("plane_moments", spec.backend)(x)

@@ -43,10 +43,15 @@ def _scalars(head: Head) -> tuple[int, float, str, str, float, float]:
     return groups, standardize.eps, "rsd", "hsigmoid", 0.0, 0.0
 
 
-def native_forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool) -> Tensors:
+def native_forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
+) -> tuple[Tensor, ...]:
     """y, mask, mean, var, scale, shift, z, and batch_mean, batch_var, z_mean, z_var, empty where not taken."""
     layer = (*_arrange(spec.head, tensors), *_scalars(spec.head), spec.act)
     return kernel("norm_forward", spec.backend)(x, residual, *layer, save_mask)
+
+
+KEPT = 7  # outputs of NativeNorm before the statistics
 
 
 class NativeNorm(torch.autograd.Function):
@@ -58,9 +63,8 @@ class NativeNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        spec, x, residual, *tensors = inputs
         ctx.mark_non_differentiable(*output[1:])
-        save(ctx, spec, x, residual, output[:7], tuple(tensors))
+        save(ctx, inputs[0], inputs[1:], output[:KEPT])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
