@@ -33,7 +33,7 @@ def activate(z: Tensor, act: str) -> Tensor:
 
 
 def passes(z: Tensor, act: str) -> Tensor:
-    """For a masked activation: where the gradient passes whole. NaN passes in relu and relu6, as in PyTorch."""
+    """For a masked activation: where the gradient passes whole. NaN's does in relu, as in PyTorch, and in relu6."""
     if act == "relu":
         return ~(z <= 0)
     if act == "relu6":
