@@ -37,7 +37,7 @@ def apply(function: Any, kept: int, spec: Spec, *inputs: Tensor | None) -> tuple
     """y, and the statistics: function.apply(spec, *inputs), whose outputs from number `kept` on are the statistics.
 
     In eager mode through a twin that knows only one output and has no setup_context: torch would inspect the function's
-    signature at every call, and wrap each output. Half the cost of a call on a small map.
+    signature at every call, and wrap each output: 50 µs.
     """
     if torch.compiler.is_compiling():
         y, *others = function.apply(spec, *inputs)
