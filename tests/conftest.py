@@ -1,4 +1,4 @@
-"""Shared set-up: Triton's interpreter where there is no GPU, one thread count, one seed."""
+"""Shared set-up: Triton's interpreter where there is no GPU, and one seed."""
 
 import os
 
