@@ -5,15 +5,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
-NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inc')
+NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
+GPU_FLAGS ?=
 
-.PHONY: demo test lint format bench clean help
+.PHONY: demo test test-all check-cuda check-kernels gpu lint format bench clean help
 
 help:
 	@echo "make demo    train a small network three ways on real images: BatchNorm, AN in plain PyTorch, AN fused"
-	@echo "make test    the tests"
+	@echo "make test    the tests; make test-all: those that take longer"
+	@echo "make check-cuda     compile the CUDA kernels, where nvcc is; no GPU needed"
+	@echo "make check-kernels  look into the machine code of CUDA's and Triton's kernels; no GPU needed"
+	@echo "make gpu     build, check, time and test on a GPU, in the environment that there is"
 	@echo "make lint    ruff, mypy and clang-format, checking"
 	@echo "make format  ruff and clang-format, writing"
 	@echo "make bench   the benchmark of Attentive Normalization on this machine"
@@ -25,7 +29,7 @@ $(VENV)/tools: constraints.txt
 	$(PIP) --quiet torch setuptools wheel pybind11 ninja
 	@touch $@
 
-$(VENV)/ready: $(VENV)/tools pyproject.toml setup.py $(NATIVE)
+$(VENV)/ready: $(VENV)/tools pyproject.toml setup.py csrc/toolchain.py $(NATIVE)
 	$(PIP) --no-build-isolation --verbose --editable '.[triton,demo,test,lint]' >$(VENV)/install.log 2>&1 \
 	  || { tail -n 50 $(VENV)/install.log; exit 1; }
 	@sed -n 's/^ *\(fusednorm: .*\)/\1/p' $(VENV)/install.log
@@ -37,7 +41,21 @@ demo: $(VENV)/ready
 
 # Two processes of one thread each; tests of threading set their own number.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(TEST_FLAGS)
+
+test-all: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m slow $(TEST_FLAGS) || [ $$? -eq 5 ]  # 5: there are none
+
+# What can be known of GPU kernels without a GPU. FUSEDNORM_REQUIRE_NVCC=1: it is an error if there is no nvcc.
+check-cuda: $(VENV)/ready
+	$(BIN)/python -m tests.codegen.compile
+
+check-kernels: check-cuda
+	$(BIN)/python -m tests.codegen
+
+# With the torch and the nvcc there are: machines with a GPU have their own, and often no way to another.
+gpu:
+	$(PYTHON) -m bench.gpu $(GPU_FLAGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -54,4 +72,4 @@ bench: $(VENV)/ready
 	$(BIN)/python -m bench an
 
 clean:
-	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so fusednorm/_cuda*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

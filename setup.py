@@ -1,6 +1,8 @@
-"""Builds the extension fusednorm._C; everything else about the package is in pyproject.toml.
+"""Builds the extensions fusednorm._C (CPU) and fusednorm._cuda; everything else about the package is in pyproject.toml.
 
-Without a working C++ compiler the package installs without the extension and says so: the `torch` backend serves then.
+One that can't be built is left out, loudly: without a C++ compiler the `torch` backend serves in place of `cpu`,
+without nvcc `triton` in place of `cuda`. FUSEDNORM_CUDA=0 leaves _cuda out. FUSEDNORM_REQUIRE_EXTENSION=1 makes it an
+error. TORCH_CUDA_ARCH_LIST says which GPUs to build for, in place of csrc/toolchain.py.
 """
 
 import os
@@ -8,59 +10,106 @@ import sys
 from pathlib import Path
 
 import pybind11
+import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths
 
-FLAGS = [
-    "-std=c++20",
-    "-O3",
-    "-g0",  # Python's own flags ask for debug information: 20 MB of it
-    "-fvisibility=hidden",
-    "-fno-math-errno",  # square roots as one instruction; nobody reads errno
-    "-ffp-contract=fast",  # one rounding for a*b+c where the processor can; ISO mode would turn it off
-    "-Wall",
-    "-Wextra",
-    "-Wno-psabi",  # GCC's note about passing wide vectors: none leaves its unit
-    "-Wno-maybe-uninitialized",  # false alarms inside GCC's own intrinsics headers
-]
+sys.path.append(str(Path(__file__).parent))  # builders run this file without looking beside it
+from csrc.toolchain import CXX_FLAGS, NVCC_FLAGS, STABLE_ABI, Toolkit, find_toolkit
 
-sources = sorted(str(path) for path in Path("csrc").rglob("*.cpp"))
-extension = Extension(
-    "fusednorm._C",
-    sources=sources,
-    include_dirs=[pybind11.get_include(), *include_paths()],
-    library_dirs=library_paths(),
-    libraries=["torch", "torch_cpu", "c10"],
-    define_macros=[
-        ("TORCH_TARGET_VERSION", "0x020b000000000000"),  # the stable ABI as of torch 2.11
-        ("FUSEDNORM_FLAGS", '"' + " ".join(FLAGS) + '"'),
-    ],
-    extra_compile_args=FLAGS,
-    language="c++",
-)
+INSTEAD = {
+    "_C": ("cpu", "torch"),
+    "_cuda": ("cuda", "triton"),
+}  # extension: its backend, and the one that serves without
 
 
-class BuildOrGoWithout(BuildExtension):
-    """A build that leaves the extension out, loudly, where it can't be compiled."""
+def left_out(name: str, reason: object) -> None:
+    backend, instead = INSTEAD[name]
+    print(  # `make` picks out the lines that begin so
+        f"\nfusednorm: the native extension {name} is left out, and with it the `{backend}` backend; "
+        f"the `{instead}` backend serves instead.\nfusednorm: the reason: {' '.join(str(reason).split())}\n",
+        file=sys.stderr,
+    )
 
-    def run(self) -> None:
+
+def required() -> bool:
+    return os.environ.get("FUSEDNORM_REQUIRE_EXTENSION") == "1"
+
+
+def toolkit_for_torch() -> Toolkit | None:
+    """The CUDA toolkit to build _cuda with; None where it is not to be built."""
+    if torch.version.cuda is None or os.environ.get("FUSEDNORM_CUDA") == "0":
+        return None
+    found = find_toolkit()
+    if found is None:
+        reason = f"torch is built for CUDA {torch.version.cuda}, but there is no nvcc in CUDA_HOME or on PATH"
+        if required():
+            raise RuntimeError(reason)
+        left_out("_cuda", reason)
+    return found
+
+
+toolkit = toolkit_for_torch()
+if toolkit is not None:
+    # For torch's builder, which looks at the first when it is imported.
+    os.environ["CUDA_HOME"] = str(toolkit.home)
+    os.environ["TORCH_CUDA_ARCH_LIST"] = os.environ.get("TORCH_CUDA_ARCH_LIST") or toolkit.arch_list
+
+from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths  # noqa: E402
+
+
+def extension(name: str, sources: list[str], toolkit: Toolkit | None = None) -> Extension:
+    macros = [STABLE_ABI, ("FUSEDNORM_FLAGS", f'"{" ".join(CXX_FLAGS)}"')]
+    libraries = ["torch", "torch_cpu", "c10"]
+    if toolkit is not None:
+        macros += [("USE_CUDA", None), ("FUSEDNORM_CUDA_ARCHS", f'"{os.environ["TORCH_CUDA_ARCH_LIST"]}"')]
+        libraries += [
+            "torch_cuda",
+            "cudart_static",
+            "rt",
+            "dl",
+            "pthread",
+        ]  # static: importing needs no CUDA but torch's
+    return Extension(
+        f"fusednorm.{name}",
+        sources=sorted(str(path) for pattern in sources for path in Path("csrc").glob(pattern)),
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.*") if path.suffix != ".pyc"),  # for sdist to carry
+        include_dirs=[pybind11.get_include(), *include_paths(), *(toolkit.include_dirs if toolkit else [])],
+        library_dirs=[*library_paths(), *(toolkit.library_dirs if toolkit else [])],
+        libraries=libraries,
+        define_macros=macros,
+        extra_compile_args={"cxx": [*CXX_FLAGS], "nvcc": [*NVCC_FLAGS]},
+        language="c++",
+    )
+
+
+extensions = [extension("_C", ["*.cpp", "cpu/*.cpp"])]
+if toolkit is not None:
+    extensions.append(extension("_cuda", ["tensors.cpp", "layer.cpp", "cuda/*.cpp", "cuda/*.cu"], toolkit))
+
+
+class BuildWhatCanBe(BuildExtension):
+    """Builds the extensions one by one, so that one that fails takes no other with it."""
+
+    def build_extensions(self) -> None:
+        wanted, temporary, built = self.extensions, self.build_temp, []
         try:
-            super().run()
-        except Exception as error:
-            for folder in ("fusednorm", self.build_lib):  # an earlier build's, of other sources
-                for stale in Path(folder).rglob("_C*.so"):
-                    stale.unlink()
-            if os.environ.get("FUSEDNORM_REQUIRE_EXTENSION") == "1":
-                raise
-            print(
-                "\nfusednorm: the native extension could not be built, so the `cpu` backend is left out and the "
-                f"`torch` backend serves instead.\nfusednorm: the reason: {error}\n",
-                file=sys.stderr,
-            )
+            for ext in wanted:
+                self.extensions = [ext]
+                self.build_temp = os.path.join(temporary, ext.name)  # the same sources, with other flags
+                try:
+                    super().build_extensions()
+                except Exception as error:
+                    if required():
+                        raise
+                    left_out(ext.name.rpartition(".")[2], error)
+                else:
+                    built.append(ext)
+        finally:
+            self.extensions, self.build_temp = built, temporary
+            for name in INSTEAD.keys() - {ext.name.rpartition(".")[2] for ext in built}:
+                for folder in ("fusednorm", self.build_lib):  # an earlier build's, of other sources
+                    for stale in Path(folder).rglob(f"{name}.*.so"):
+                        stale.unlink()
 
-    def copy_extensions_to_source(self) -> None:
-        if Path(self.get_ext_fullpath(extension.name)).exists() or any(Path(self.build_lib).rglob("_C*.so")):
-            super().copy_extensions_to_source()
 
-
-setup(ext_modules=[extension], cmdclass={"build_ext": BuildOrGoWithout})
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildWhatCanBe})

@@ -53,12 +53,12 @@ class BatchNormAddReLU(nn.Module):
         return self.act(y)
 
 
-def make_inputs(shape: Shape, dtype: torch.dtype, layout: str, seed: int = 0) -> Inputs:
+def make_inputs(shape: Shape, dtype: torch.dtype, layout: str, seed: int = 0, device: str = "cpu") -> Inputs:
     """Random tensors. x's planes differ in mean and deviation, as real maps do: attention looks at both."""
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator(device).manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=random)
+        return torch.randn(*size, generator=random, device=device)
 
     def laid_out(values: Tensor) -> Tensor:
         return values.to(dtype).contiguous(memory_format=getattr(torch, LAYOUTS[layout]))

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-from fusednorm.engine.backends import choose
-
 _CPU0 = Path("/sys/devices/system/cpu/cpu0")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -20,16 +18,16 @@ def collect(allocator: str) -> dict[str, str]:
     """Name -> value, in the order in which they are printed. What a system does not tell is left out."""
     stamp = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "CPU": _cpu_name(),
-        "cores": _cores(),
+        "commit": commit(),
+        "CPU": cpu_name(),
+        "cores": cores(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "caches": _caches(),
         "OS": platform.platform(),
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "extension": _extension(),
-        "backend": choose(torch.empty(0)),
+        "backend": _backend(),
         "threads": str(torch.get_num_threads()),
         "allocator": allocator,
         "huge pages": _huge_pages(),
@@ -45,7 +43,9 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The checkout's commit, with a mark if files differ from it; "unknown" without git."""
+
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout
@@ -62,12 +62,12 @@ def _cpuinfo(key: str) -> list[str]:
     return [value.strip() for name, _, value in lines if name.strip() == key]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     names = _cpuinfo("model name") or [platform.processor() or platform.machine()]
     return names[0]
 
 
-def _cores() -> str:
+def cores() -> str:
     text = f"{os.cpu_count()} logical"
     if physical := set(zip(_cpuinfo("physical id"), _cpuinfo("core id"), strict=True)):
         text += f", {len(physical)} physical"
@@ -99,6 +99,12 @@ def _extension() -> str:
     except ImportError:
         return "none"
     return ", ".join(f"{name}: {value}" for name, value in fusednorm._C.build_info().items())
+
+
+def _backend() -> str:
+    from fusednorm.engine.backends import choose  # not above: on a machine still to be built for there is none
+
+    return choose(torch.empty(0))
 
 
 def _load() -> str:

@@ -1,6 +1,7 @@
 """How much a program does: one small table, and the block shapes that follow from it.
 
-The numbers are reckoned from what the hardware offers, not tuned: no GPU has timed them yet.
+The numbers are reckoned from what the hardware offers and what the compiler makes of the kernels (`make check-kernels`
+prints it), not tuned: no GPU has timed them yet.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ class Streaming:
     """One program, one tile."""
 
     tile: int = 2048  # values: 16 a thread, so 4 (float32) or 2 (half) 16-byte loads from every tensor read
+    bytes: int = 8192  # of a tile of each tensor at most: a double takes two registers
     num_warps: int = 4  # 128 threads: at 64 registers a thread, eight programs share an SM
     row: int = 64  # channels_last: values of a row, one full 128-byte line of a half type
 
@@ -21,8 +23,12 @@ class Streaming:
 class Reducing(Streaming):
     """One program walks over many tiles of its planes; few large planes are split over several programs."""
 
+    # 16 values a thread as above, but 256 threads: with 128 ptxas stops at 72 registers and spills (float16).
+    tile: int = 4096
+    bytes: int = 16384
+    num_warps: int = 8
     programs: int = 1024  # about eight for each of an H100's 132 SMs; a constant, so that results are too
-    tiles: int = 4  # a program with fewer tiles spends its time on starting and on the last reduction
+    tiles: int = 2  # a program with fewer tiles spends its time on starting and on the last reduction
     splits: int = 1024  # the merging program holds all partials of a plane in one tile
 
 
@@ -35,7 +41,9 @@ class Merging:
 TABLE: dict[str, Streaming] = {
     "plane_moments": Reducing(),
     "plane_affine": Streaming(),
-    "plane_affine_reduce": Reducing(),
+    # With twice the bytes gelu's slope takes up to 128 registers of float32 and 228 of float64, and 36 KiB under way on
+    # an SM become 24 (sm_90): an H200 needs 29 to keep its memory busy.
+    "plane_affine_reduce": Reducing(bytes=8192),
     "plane_affine_grad": Streaming(),
 }
 MERGE = Merging()
@@ -52,8 +60,13 @@ class Blocks:
     chunk: int
 
 
+def values(entry: Streaming, itemsize: int) -> int:
+    """Of a tile."""
+    return min(entry.tile, entry.bytes // itemsize)
+
+
 def blocks(entry: Streaming, itemsize: int, planes: int, C: int, S: int, channels_last: bool) -> Blocks:
-    tile = entry.tile // 2 if itemsize == 8 else entry.tile  # a double takes two registers
+    tile = values(entry, itemsize)
     if channels_last:
         across = _block(C, tile if S == 1 else min(tile, entry.row))
         along = min(_power_of_2(S), max(1, tile // across))

@@ -1,6 +1,10 @@
 // The activations, for vectors on the CPU and scalars on a GPU: the includer supplies vexp, verfc and a type V in which
 // `condition ? a : b` works elementwise. Comparisons are written so that NaN falls through to the result, as in
-// PyTorch. Included inside the includer's namespace.
+// PyTorch. Included inside the includer's namespace; for a GPU FUSEDNORM_HD is defined before.
+
+#ifndef FUSEDNORM_HD
+#define FUSEDNORM_HD inline
+#endif
 
 template <class A>
 struct ActConstants {
@@ -11,7 +15,7 @@ struct ActConstants {
 
 // act(z)
 template <class A, class V>
-inline V act_value(Act act, V z) {
+FUSEDNORM_HD V act_value(Act act, V z) {
   using K = ActConstants<A>;
   const V zero = V{}, six = V{} + A(6);
   switch (act) {
@@ -41,21 +45,21 @@ inline V act_value(Act act, V z) {
 
 // Where the gradient of a ReLU-like activation passes whole: the mask's bits.
 template <class A, class V>
-inline auto act_passes(Act act, V z) {
-  if (act == Act::relu) return ~(z <= A(0));
-  if (act == Act::relu6) return ~((z <= A(0)) | (z >= A(6)));
+FUSEDNORM_HD auto act_passes(Act act, V z) {
+  if (act == Act::relu) return !(z <= A(0));
+  if (act == Act::relu6) return !((z <= A(0)) | (z >= A(6)));
   return z > A(0);
 }
 
 // What the gradient is multiplied with where the mask's bit is 0.
 template <class A>
-inline A act_blocked_slope(Act act) {
+FUSEDNORM_HD A act_blocked_slope(Act act) {
   return act == Act::leaky_relu ? ActConstants<A>::leaky_slope : A(0);
 }
 
 // dy * act'(z)
 template <class A, class V>
-inline V act_gradient(Act act, V dy, V z) {
+FUSEDNORM_HD V act_gradient(Act act, V dy, V z) {
   using K = ActConstants<A>;
   switch (act) {
     case Act::identity:

@@ -1,18 +1,45 @@
 // The scalar formulas of Attentive Normalization's attention (AN eqs. 7 and 11), shared by host and device.
-// Included inside the includer's namespace; head_exp and head_sqrt are the includer's.
+// Included inside the includer's namespace; head_exp and head_sqrt are the includer's, and FUSEDNORM_HD on a GPU.
+
+#ifndef FUSEDNORM_HD
+#define FUSEDNORM_HD inline
+#endif
 
 enum class AttentionInput { mean, mean_std, rsd };
 enum class AttentionAct { relu, sigmoid, softmax, hsigmoid };
 
-// v -> the unbiased plane variance S/(S-1) v; a plane of one position has no spread to correct.
+// s(m, v) of a plane: its mean, its mean and std, or mean/std, with std = sqrt(S/(S-1) v + eps); a plane of one position
+// has no spread to correct.
 template <class A>
-inline A unbiased_factor(int64_t S) {
-  return S > 1 ? A(S) / A(S - 1) : A(1);
-}
+struct AttentionSource {
+  AttentionInput kind;
+  A factor, eps;
+
+  FUSEDNORM_HD explicit AttentionSource(const HeadArgs& k)
+      : kind(AttentionInput(k.attention_input)),
+        factor(k.S > 1 ? A(k.S) / A(k.S - 1) : A(1)),
+        eps(A(k.attention_eps)) {}
+
+  FUSEDNORM_HD bool has_std() const { return kind == AttentionInput::mean_std; }
+  FUSEDNORM_HD A std(A v) const { return head_sqrt(v * factor + eps); }
+  FUSEDNORM_HD A value(A m, A std) const { return kind == AttentionInput::rsd ? m / std : m; }
+
+  // Adds to dm and dv what comes of ds, the derivative by value(), and ds_std, that by std() where has_std().
+  FUSEDNORM_HD void gradient(A m, A v, A ds, A ds_std, A& dm, A& dv) const {
+    const A q = A(1) / std(v);
+    if (kind == AttentionInput::rsd) {
+      dm += ds * q;
+      dv -= ds * m * q * q * q * factor * A(0.5);
+    } else {
+      dm += ds;
+      if (has_std()) dv += ds_std * q * factor * A(0.5);
+    }
+  }
+};
 
 // Act(a) for the elementwise ones; NaN passes.
 template <class A>
-inline A attention_act(AttentionAct act, A a) {
+FUSEDNORM_HD A attention_act(AttentionAct act, A a) {
   switch (act) {
     case AttentionAct::relu:
       return a < A(0) ? A(0) : a;
@@ -32,7 +59,7 @@ inline A attention_act(AttentionAct act, A a) {
 // d Act(a) / da for the elementwise ones, from a and lambda = Act(a). At hsigmoid's corners the gradient passes, as
 // torch.clamp's does.
 template <class A>
-inline A attention_act_slope(AttentionAct act, A a, A lambda) {
+FUSEDNORM_HD A attention_act_slope(AttentionAct act, A a, A lambda) {
   switch (act) {
     case AttentionAct::relu:
       return a <= A(0) ? A(0) : A(1);

@@ -11,6 +11,7 @@ inline float head_sqrt(float x) { return __builtin_sqrtf(x); }
 inline double head_sqrt(double x) { return __builtin_sqrt(x); }
 
 #include "../common/attention.h"
+#include "../common/head_math.h"
 
 template <class A>
 inline const A* in(const void* p) {
@@ -82,10 +83,10 @@ struct Standardization {
         const double d = k.mean[n * C + c] - mu[c];
         var[c] += double(v[n * C + c]) + d * d;
       }
-    const double count = double(N) * double(k.S), unbiased = count > 1 ? count / (count - 1) : 1;
+    const double unbiased = unbiased_factor(double(N) * double(k.S));
     for (int64_t c = 0; c < C; ++c) {
       var[c] /= double(N);
-      r[c] = A(1 / __builtin_sqrt(var[c] + k.eps));
+      r[c] = inverse_deviation<A>(var[c], k.eps);
     }
     if (k.batch_mean)
       for (int64_t c = 0; c < C; ++c) {
@@ -106,7 +107,7 @@ struct Standardization {
         const double d = m[c] - mean;
         var += double(v[c]) + d * d;
       }
-      const A inverse = A(1 / __builtin_sqrt(var / double(size) + k.eps));
+      const A inverse = inverse_deviation<A>(var / double(size), k.eps);
       for (int64_t c = 0; c < size; ++c) {
         mu[group * size + c] = mean;
         r[group * size + c] = inverse;
@@ -117,49 +118,20 @@ struct Standardization {
   void running() {
     for (int64_t c = 0; c < k.C; ++c) {
       mu[c] = double(in<A>(k.running_mean)[c]);
-      r[c] = A(1) / head_sqrt(in<A>(k.running_var)[c] + A(k.eps));
+      r[c] = running_inverse(in<A>(k.running_var)[c], k.eps);
     }
   }
 };
 
-// s(m, v) of a sample, and its part that depends on the deviation: q = 1/sqrt(v' + eps).
+// s(m, v) of a sample.
 template <class A>
-struct AttentionSource {
-  AttentionInput kind;
-  A factor, eps;
-  int64_t C, width;
-
-  explicit AttentionSource(const HeadArgs& k)
-      : kind(AttentionInput(k.attention_input)),
-        factor(unbiased_factor<A>(k.S)),
-        eps(A(k.attention_eps)),
-        C(k.C),
-        width(kind == AttentionInput::mean_std ? 2 * k.C : k.C) {}
-
-  void value(const A* m, const A* v, A* s) const {
-    for (int64_t c = 0; c < C; ++c) {
-      const A std = head_sqrt(v[c] * factor + eps);
-      if (kind == AttentionInput::rsd)
-        s[c] = m[c] / std;
-      else
-        s[c] = m[c];
-      if (kind == AttentionInput::mean_std) s[C + c] = std;
-    }
+inline void attention_inputs(const AttentionSource<A>& source, int64_t C, const A* m, const A* v, A* s) {
+  for (int64_t c = 0; c < C; ++c) {
+    const A std = source.std(v[c]);
+    s[c] = source.value(m[c], std);
+    if (source.has_std()) s[C + c] = std;
   }
-  // adds ds' share to dm and dv
-  void gradient(const A* m, const A* v, const A* ds, A* dm, A* dv) const {
-    for (int64_t c = 0; c < C; ++c) {
-      const A q = A(1) / head_sqrt(v[c] * factor + eps);
-      if (kind == AttentionInput::rsd) {
-        dm[c] += ds[c] * q;
-        dv[c] -= ds[c] * m[c] * q * q * q * factor * A(0.5);
-      } else {
-        dm[c] += ds[c];
-        if (kind == AttentionInput::mean_std) dv[c] += ds[C + c] * q * factor * A(0.5);
-      }
-    }
-  }
-};
+}
 
 // From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs. All N×K, and all in
 // double: BN takes out of the gradient most of what there is, and what stays would carry float32's noise.
@@ -211,6 +183,8 @@ struct Mixture {
       out<A>(to.dnorm_weight)[i] = A(sum_hat);
       out<A>(to.dnorm_bias)[i] = A(sum);
       const double gain = double(in<A>(k.norm_weight)[i]) * r[i];
+      // A BN over the batch takes a constant added to z out again: no gradient.
+      if (to.dfc_bias) out<A>(to.dfc_bias)[i] = k.norm_mean ? A(gain * sum) : A(0);
       const double mean = k.norm_mean ? 0 : sum / double(N), mean_hat = k.norm_mean ? 0 : sum_hat / double(N);
       for (int64_t n = 0; n < N; ++n) d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
     }
@@ -232,7 +206,7 @@ struct Mixture {
       }
       var /= double(N);
     }
-    const double inverse = 1 / __builtin_sqrt(var + k.attention_norm_eps);
+    const double inverse = inverse_deviation<double>(var, k.attention_norm_eps);
     r[i] = inverse;
     for (int64_t n = 0; n < N; ++n) {
       z_hat[n * K + i] = (z[n * K + i] - mean) * inverse;
@@ -263,7 +237,7 @@ void head(const HeadArgs& k) {
     A *scale = out<A>(k.scale) + n * C, *shift = out<A>(k.shift) + n * C;
     for (int64_t c = 0; c < C; ++c) {
       scale[c] = gamma ? gamma[c] * r[c] : r[c];
-      shift[c] = (beta ? beta[c] : A(0)) + scale[c] * A(double(m[c]) - mu[c]);
+      shift[c] = shift_at_pivot(beta ? beta[c] : A(0), scale[c], m[c], mu[c]);
     }
   };
   if (K == 0) {
@@ -271,12 +245,13 @@ void head(const HeadArgs& k) {
     return;
   }
   const AttentionSource<A> source(k);
-  parallel_items(N, source.width * K, [&](int64_t n) {
-    Scratch<A> s(source.width);
-    source.value(in<A>(k.m) + n * C, in<A>(k.v) + n * C, s.data);
+  const int64_t width = source.has_std() ? 2 * C : C;
+  parallel_items(N, width * K, [&](int64_t n) {
+    Scratch<A> s(width);
+    attention_inputs(source, C, in<A>(k.m) + n * C, in<A>(k.v) + n * C, s.data);
     for (int64_t i = 0; i < K; ++i)
-      out<double>(k.z)[n * K + i] = double(dot(s.data, in<A>(k.fc_weight) + i * source.width, source.width)) +
-                                    (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
+      out<double>(k.z)[n * K + i] =
+          double(dot(s.data, in<A>(k.fc_weight) + i * width, width)) + (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
   });
   const Mixture<A> mixture(k);
   parallel_items(N, 2 * C * K, [&](int64_t n) {
@@ -302,7 +277,7 @@ void head_grad(const HeadGradArgs& to) {
     const double* mu = standard.mu_of(n);
     const A* r = standard.r_of(n);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
-      gammas.data[i] = r[c] * (in<A>(to.dscale)[i] + A(double(m[i]) - mu[c]) * dshift[i]);
+      gammas.data[i] = gamma_gradient(r[c], in<A>(to.dscale)[i], dshift[i], m[i], mu[c]);
   }
   const A* dgamma = gammas.data;
 
@@ -313,13 +288,13 @@ void head_grad(const HeadGradArgs& to) {
     double *dmu = sums.data, *dvar = dmu + C;
     for (int64_t n = 0; n < N; ++n)
       for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-        dmu[c] -= double(scale[i] * dshift[i]);
-        dvar[c] -= 0.5 * double(dgamma[i] * scale[i] * standard.r[c]);
+        dmu[c] += mu_gradient(scale[i], dshift[i]);
+        dvar[c] += var_gradient(dgamma[i], scale[i], standard.r[c]);
       }
     for (int64_t n = 0; n < N; ++n)
       for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-        dm[i] = A((dmu[c] + 2 * dvar[c] * (k.mean[i] - standard.mu[c])) / double(N));
-        dv[i] = A(dvar[c] / double(N));
+        dm[i] = mean_gradient<A>(dmu[c], dvar[c], k.mean[i], standard.mu[c], N);
+        dv[i] = variance_gradient<A>(dvar[c], N);
       }
   } else if (k.groups > 0) {
     const int64_t size = C / k.groups;
@@ -327,12 +302,12 @@ void head_grad(const HeadGradArgs& to) {
       const int64_t begin = group * size, end = begin + size;
       double dmu = 0, dvar = 0;
       for (int64_t i = begin; i < end; ++i) {
-        dmu -= double(scale[i] * dshift[i]);
-        dvar -= 0.5 * double(dgamma[i] * scale[i] * standard.r[i]);
+        dmu += mu_gradient(scale[i], dshift[i]);
+        dvar += var_gradient(dgamma[i], scale[i], standard.r[i]);
       }
       for (int64_t i = begin; i < end; ++i) {
-        dm[i] = A((dmu + 2 * dvar * (k.mean[i] - standard.mu[i])) / double(size));
-        dv[i] = A(dvar / double(size));
+        dm[i] = mean_gradient<A>(dmu, dvar, k.mean[i], standard.mu[i], size);
+        dv[i] = variance_gradient<A>(dvar, size);
       }
     });
   }
@@ -344,35 +319,36 @@ void head_grad(const HeadGradArgs& to) {
     }
   } else {
     const AttentionSource<A> source(k);
+    const int64_t width = source.has_std() ? 2 * C : C;
     const Mixture<A> mixture(k);
     Scratch<double> dz_memory(N * K);
-    Scratch<A> s_memory(N * source.width);
+    Scratch<A> s_memory(N * width);
     double* dz = dz_memory.data;
     A* s = s_memory.data;
     parallel_items(N, 2 * C * K, [&](int64_t n) {
-      source.value(m + n * C, v + n * C, s + n * source.width);
+      attention_inputs(source, C, m + n * C, v + n * C, s + n * width);
       for (int64_t i = 0; i < K; ++i)
         dz[n * K + i] = double(dot(dgamma + n * C, in<A>(k.weight) + i * C, C)) +
                         double(dot(dshift + n * C, in<A>(k.bias) + i * C, C));
     });
     mixture.gradient(dz, to);
-    parallel_items(K, N * (2 * C + source.width), [&](int64_t i) {
+    parallel_items(K, N * (2 * C + width), [&](int64_t i) {
       for (int64_t n = 0; n < N; ++n) {
         add_scaled(out<A>(to.dweight) + i * C, A(mixture.lambda[n * K + i]), dgamma + n * C, C);
         add_scaled(out<A>(to.dbias) + i * C, A(mixture.lambda[n * K + i]), dshift + n * C, C);
-        add_scaled(out<A>(to.dfc_weight) + i * source.width, A(dz[n * K + i]), s + n * source.width, source.width);
+        add_scaled(out<A>(to.dfc_weight) + i * width, A(dz[n * K + i]), s + n * width, width);
       }
     });
     parallel_items(N, C * K, [&](int64_t n) {
-      Scratch<A> ds(source.width, true);
-      for (int64_t i = 0; i < K; ++i)
-        add_scaled(ds.data, A(dz[n * K + i]), in<A>(k.fc_weight) + i * source.width, source.width);
-      source.gradient(m + n * C, v + n * C, ds.data, dm + n * C, dv + n * C);
+      Scratch<A> ds(width, true);
+      for (int64_t i = 0; i < K; ++i) add_scaled(ds.data, A(dz[n * K + i]), in<A>(k.fc_weight) + i * width, width);
+      for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
+        source.gradient(m[i], v[i], ds.data[c], source.has_std() ? ds.data[C + c] : A(0), dm[i], dv[i]);
     });
   }
   if (to.a == nullptr) return;
   for (int64_t i = 0; i < N * C; ++i) {
-    out<A>(to.a)[i] = A(2) * dv[i] / A(k.S);
-    out<A>(to.b)[i] = dm[i] / A(k.S);
+    out<A>(to.a)[i] = a_of(dv[i], k.S);
+    out<A>(to.b)[i] = b_of(dm[i], k.S);
   }
 }

@@ -1,45 +1,22 @@
-// From torch's tensors to what the CPU kernels take. Checks are Python's (fusednorm/engine); here only what would make
-// a kernel read out of bounds.
+// The CPU as operators.h and layer.h want a device.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <optional>
-#include <string>
-
+#include "../layer.h"
 #include "kernels.h"
 
 namespace fusednorm {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
+struct Cpu {
+  static constexpr bool adds_gradients = true;
 
-Act act_of(const std::string& name);
-
-// The element type of the N×C tensors that belong to x.
-ScalarType compute_type(const Tensor& x);
-
-Shape shape_of(const Tensor& x);
-
-// t as the kernels walk it; it must have x's sizes and type.
-Operand operand(const Tensor& t, const Tensor& x, const char* name);
-Operand operand(const std::optional<Tensor>& t, const Tensor& x, const char* name);
-
-// An N×C tensor; it must have x's first two sizes, and x's compute type (a mean is double).
-PerPlane means(const Tensor& t, const Tensor& x, const char* name);
-PerPlane per_plane(const Tensor& t, const Tensor& x, const char* name);
-PerPlane per_plane(const std::optional<Tensor>& t, const Tensor& x, const char* name);
-
-// The mask that belongs to x, null where there is none.
-uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x);
-
-// New tensors.
-Tensor new_per_plane(const Tensor& x);
-Tensor new_means(const Tensor& x);
-Tensor new_mask(const Tensor& x);
-Tensor nothing(const Tensor& x, ScalarType type);
+  explicit Cpu(const Tensor&) {}
+  static Shape shape_of(const Tensor& x);
+  void plane_moments(const MomentsArgs& k) { kernels().plane_moments(k); }
+  void plane_affine(const AffineArgs& k) { kernels().plane_affine(k); }
+  void plane_affine_reduce(const AffineArgs& k) { kernels().plane_affine_reduce(k); }
+  void plane_affine_grad(const AffineArgs& k) { kernels().plane_affine_grad(k); }
+  void forward(ForwardCall& call);
+  void backward(BackwardCall& call);
+};
 
 }  // namespace fusednorm

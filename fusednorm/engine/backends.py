@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import operators
 
-NAMES = ("cpu", "triton", "torch")
+NAMES = ("cpu", "cuda", "triton", "torch")
 
 # By name: in a checkout the package lies outside fusednorm/, where type checkers don't look for it.
 _triton_kernels: Any = importlib.import_module("fusednorm.triton_kernels")
@@ -42,6 +42,21 @@ def _find_cpu() -> Backend:
     return Backend("cpu", True, f"native kernels for {info['cpu_isa']}, built with {info['compiler']}")
 
 
+def _find_cuda() -> Backend:
+    operators.define("cuda", layers=True)
+    if importlib.util.find_spec("fusednorm._cuda") is None:
+        reason = "the CUDA extension was not built: no nvcc, or a torch without CUDA, at installation"
+        return Backend("cuda", False, reason)
+    try:
+        info = importlib.import_module("fusednorm._cuda").build_info()
+    except ImportError as error:
+        return Backend("cuda", False, f"the CUDA extension does not load: {error}")
+    built = f"kernels for {info['architectures']}, built with CUDA {info['cuda']}"
+    if not torch.cuda.is_available():
+        return Backend("cuda", False, f"there is no CUDA device ({built})")
+    return Backend("cuda", True, built)
+
+
 def _find_triton() -> Backend:
     operators.define("triton")
     available, reason = _triton_kernels.available()
@@ -52,6 +67,7 @@ def _find_triton() -> Backend:
 
 _backends = {
     "cpu": _find_cpu(),
+    "cuda": _find_cuda(),
     "triton": _find_triton(),
     "torch": Backend("torch", True, "plain PyTorch, on any device"),
 }
@@ -70,6 +86,9 @@ def _checked(name: str, source: str) -> str:
     return name
 
 
+# Where the native backends' tensors are.
+_DEVICES = {"cpu": "cpu", "cuda": "cuda"}
+
 # What the environment asks for is checked at the first call, not here: an import must not fail for it.
 _forced: str | None = os.environ.get("FUSEDNORM_BACKEND") or None
 _trusted = _forced is None
@@ -80,7 +99,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Have every layer called inside the `with` run on one backend, for the whole process.
 
     Args:
-        name: "cpu", "triton" or "torch".
+        name: "cpu", "cuda", "triton" or "torch".
 
     Raises:
         ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend
@@ -100,8 +119,8 @@ def choose(x: Tensor) -> str:
     if _forced is not None:
         if not _trusted:
             _checked(_forced, "FUSEDNORM_BACKEND")
-        if _forced == "cpu" and x.device.type != "cpu":
-            raise ValueError(f"backend 'cpu' takes tensors in main memory, got x on {x.device}")
+        if _forced in _DEVICES and x.device.type != _DEVICES[_forced]:
+            raise ValueError(f"backend {_forced!r} takes tensors on {_DEVICES[_forced]!r} devices, got x on {x.device}")
         if _forced == "triton":
             problem = _triton_kernels.fits(x)
             if problem is not None:
@@ -109,8 +128,10 @@ def choose(x: Tensor) -> str:
         return _forced
     if x.device.type == "cpu" and _backends["cpu"].available:
         return "cpu"
-    if x.device.type == "cuda" and _backends["triton"].available:
-        return "triton"
+    if x.device.type == "cuda":
+        for name in ("cuda", "triton"):
+            if _backends[name].available:
+                return name
     return "torch"
 
 

@@ -1,4 +1,4 @@
-"""Hot layers as one native operator per direction: kernels and head together (csrc/cpu/norm.cpp)."""
+"""Hot layers as one native operator per direction: kernels and head together (csrc/layer.h)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .backends import kernel
 from .function import Spec, Tensors, save, through_plain, wants_mask
 
 # Backends that have norm_forward and norm_backward.
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "cuda")
 
 
 def _arrange(head: Head, tensors: Tensors) -> Tensors:

@@ -103,7 +103,9 @@ def _like(t: Tensor, x: Tensor) -> Tensor:
     return torch.empty_like(x).copy_(t)
 
 
-_WEIGHTS = (1, 2, 4, 8, 16, 32, 64, 128)
+def _weights(x: Tensor) -> Tensor:
+    """1, 2, 4 ... 128, made where x is: a copy from the host would make it wait, and break CUDA graphs."""
+    return 1 << torch.arange(8, dtype=torch.uint8, device=x.device)
 
 
 def pack_mask(bits: Tensor, x: Tensor) -> Tensor:
@@ -113,14 +115,12 @@ def pack_mask(bits: Tensor, x: Tensor) -> Tensor:
     if is_channels_last(x):
         runs = runs.transpose(1, 2)
     padded = torch.nn.functional.pad(runs.to(torch.uint8), (0, -runs.shape[-1] % 8))
-    weights = torch.tensor(_WEIGHTS, dtype=torch.uint8, device=x.device)
-    return (padded.reshape((*mask_shape(x), 8)) * weights).sum(-1, dtype=torch.uint8)
+    return (padded.reshape((*mask_shape(x), 8)) * _weights(x)).sum(-1, dtype=torch.uint8)
 
 
 def unpack_mask(mask: Tensor, x: Tensor) -> Tensor:
     """The inverse of `pack_mask`."""
-    weights = torch.tensor(_WEIGHTS, dtype=torch.uint8, device=x.device)
-    runs = (mask.unsqueeze(-1) & weights).ne(0).flatten(-2)
+    runs = (mask.unsqueeze(-1) & _weights(x)).ne(0).flatten(-2)
     if is_channels_last(x):
         return runs[..., : x.shape[1]].transpose(1, 2).reshape(x.shape)
     return runs[..., : positions(x)].reshape(x.shape)

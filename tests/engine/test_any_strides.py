@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fusednorm
 from fusednorm.engine.activations import MASKED
 from fusednorm.engine.activations import NAMES as ACTS
+from tests.cases import BACKENDS
 
 OPERATORS = torch.ops.fusednorm
+KERNELS = ("plane_moments", "plane_affine", "plane_affine_reduce", "plane_affine_grad")
 
 
 @st.composite
@@ -36,23 +37,25 @@ def calls(draw):
     return x, dy, residual if draw(st.booleans()) else None, draw(st.sampled_from(ACTS)), draw(st.booleans())
 
 
-@pytest.mark.skipif(not fusednorm.backends()["cpu"].available, reason="no native extension")
+NATIVE = [name for name in BACKENDS if name in ("cpu", "cuda")]
+
+
+@pytest.mark.parametrize("backend", NATIVE)
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(calls())
-def test_native_kernels(call):
+def test_native_kernels(backend, call):
     x, dy, residual, act, shared = call
     size = (1, x.shape[1]) if shared else x.shape[:2]
     center, scale, shift, a, b = (torch.randn(size, dtype=torch.float64).expand(x.shape[:2]) for _ in range(5))
     masked = act in MASKED and residual is not None
-    for backend in ("cpu", "torch"):
-        results = [*getattr(OPERATORS.plane_moments, backend)(x)]
-        y, mask = getattr(OPERATORS.plane_affine, backend)(x, center, scale, shift, residual, act, masked)
+
+    def results(name):
+        moments, affine, reduce, grad = (getattr(getattr(OPERATORS, kernel), name) for kernel in KERNELS)
+        y, mask = affine(x, center, scale, shift, residual, act, masked)
         saved = (None, mask) if masked else (residual, None)
-        reduce, grad = getattr(OPERATORS.plane_affine_reduce, backend), getattr(OPERATORS.plane_affine_grad, backend)
-        results += [y, mask, *reduce(dy, x, center, scale, shift, *saved, act, True)]
-        results += [grad(dy, x, center, scale, shift, *saved, a, b, act)]
-        if backend == "cpu":
-            native = results
-    for ours, theirs in zip(native, results, strict=True):
+        sums = reduce(dy, x, center, scale, shift, *saved, act, True)
+        return [*moments(x), y, mask, *sums, grad(dy, x, center, scale, shift, *saved, a, b, act)]
+
+    for ours, theirs in zip(results(backend), results("torch"), strict=True):
         assert ours.stride() == theirs.stride()
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)

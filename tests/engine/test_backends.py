@@ -13,7 +13,7 @@ from fusednorm.engine.backends import choose
 
 def test_what_there_is():
     found = fusednorm.backends()
-    assert set(found) == {"cpu", "triton", "torch"}
+    assert set(found) == {"cpu", "cuda", "triton", "torch"}
     assert found["torch"].available
     assert all(backend.reason for backend in found.values())
 
@@ -36,7 +36,7 @@ def test_use_backend_nests_and_restores():
 
 def test_unknown():
     with (
-        pytest.raises(ValueError, match="use_backend: expected one of 'cpu', 'triton', 'torch', got 'cuda13'"),
+        pytest.raises(ValueError, match="use_backend: expected one of 'cpu', 'cuda', 'triton', 'torch', got 'cuda13'"),
         fusednorm.use_backend("cuda13"),
     ):
         pass
@@ -45,7 +45,7 @@ def test_unknown():
 @pytest.mark.skipif(not fusednorm.backends()["cpu"].available, reason="no native extension")
 def test_device_that_does_not_fit():
     layer = fusednorm.BatchNorm2d(3, device="meta")
-    with fusednorm.use_backend("cpu"), pytest.raises(ValueError, match=r"'cpu'.*main memory.*meta"):
+    with fusednorm.use_backend("cpu"), pytest.raises(ValueError, match=r"'cpu' takes tensors on 'cpu' devices.*meta"):
         layer(torch.ones(2, 3, 4, 4, device="meta"))
 
 

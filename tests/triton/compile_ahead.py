@@ -1,17 +1,12 @@
-"""Compile the kernels, as their launchers call them, for GPUs that need not be there; print what came out as JSON.
-
-    python -m tests.triton.compile_ahead 90 float32
+"""Compile the kernels, as their launchers call them, for GPUs that need not be there.
 
 Not in a process with TRITON_INTERPRET: there is no compiler in it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +16,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
 from fusednorm import triton_kernels
-
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+from tests.codegen import binary
 
 
 class Driver:
@@ -41,47 +35,41 @@ class Driver:
         return 0
 
 
-def describe(compiled: Any) -> dict[str, Any]:
-    ptx = compiled.asm["ptx"]
+def look_into(compiled: Any, *arguments: str) -> binary.Kernel:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        usage = subprocess.check_output([TOOLS / "cuobjdump", "-res-usage", file.name], text=True)
-    report = {key: int(n) for key, n in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    for access in re.findall(r"(?:ld|st)\.global[.\w:]*", ptx):
-        report[access] = report.get(access, 0) + 1
-    return report
+        (kernel,) = binary.read(Path(file.name), ptx=compiled.asm["ptx"])
+    return replace(kernel, arguments=arguments, shared=compiled.metadata.shared)
 
 
-def compile_all(capability: int, dtype: torch.dtype) -> dict[str, dict[str, Any]]:
+def compile_all(capability: int, dtype: str) -> list[binary.Kernel]:
+    """Every kernel in both layouts, plain and with a residual: those are its `arguments`, after the type."""
     triton.runtime.driver.set_active(Driver(capability))
-    reports: dict[str, dict[str, Any]] = {}
-    case = ""
+    kernels: dict[tuple[str, ...], binary.Kernel] = {}
+    layout = case = ""
 
     def start(kernel: Any, programs: int, num_warps: int, device: Any, *args: Any, **constants: Any) -> None:
         compiled = kernel.warmup(*args, grid=(programs,), num_warps=num_warps, enable_fp_fusion=False, **constants)
-        reports[f"{case} {kernel.fn.__name__}"] = describe(compiled)
+        kernels[kernel.fn.__name__, layout, case] = look_into(compiled, dtype, layout, case)
 
     triton_kernels.launch.start = start
-    numbers = [torch.empty(2, 64, dtype=torch.float32) for _ in range(5)]
+    compute = torch.float64 if dtype == "float64" else torch.float32
+    numbers = [torch.empty(2, 64, dtype=compute) for _ in range(5)]
     for layout in ("planar", "channels_last"):
 
         def make() -> Tensor:
-            x = torch.empty(2, 64, 56, 56, dtype=dtype)
+            x = torch.empty(2, 64, 56, 56, dtype=getattr(torch, dtype))
             return x.to(memory_format=torch.channels_last) if layout == "channels_last" else x  # noqa: B023
 
         x, dy, residual = make(), make(), make()
-        case = f"{layout} plain"
+        case = "plain"
         triton_kernels.plane_moments(x)
         triton_kernels.plane_affine(x, *numbers[:3], None, "silu", False)
         triton_kernels.plane_affine_reduce(dy, x, *numbers[:3], None, None, "gelu", False)
         triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:], "gelu")
-        case = f"{layout} residual"
+        case = "residual"
         _, mask = triton_kernels.plane_affine(x, *numbers[:3], residual, "relu", True)
         triton_kernels.plane_affine_reduce(dy, x, *numbers[:3], None, mask, "relu", True)
         triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:], "identity")
-    return reports
-
-
-if __name__ == "__main__":
-    print(json.dumps(compile_all(int(sys.argv[1]), getattr(torch, sys.argv[2]))))
+    return list(kernels.values())

@@ -1,0 +1,92 @@
+// What kernels are told: plain structs, the same for the CPU and CUDA. No torch and no standard containers here: an
+// inline function of theirs, compiled for AVX-512 in one unit, could be the copy that the linker keeps for all.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define FUSEDNORM_BOTH __host__ __device__
+#else
+#define FUSEDNORM_BOTH
+#endif
+
+namespace fusednorm {
+
+enum class Type { f32, f64, bf16, f16 };
+
+// What a layer ends with. The names of the operators' argument `act`.
+enum class Act { identity, relu, relu6, leaky_relu, silu, hardswish, gelu };
+
+// A tensor of x's shape as the kernels walk it: a base and strides in elements; p2, p1, p0 are the position
+// dimensions, outermost first. `flat`: position i lies at i*p0. Null where an optional tensor is absent.
+struct Operand {
+  void* data = nullptr;
+  int64_t n = 0, c = 0, p2 = 0, p1 = 0, p0 = 0;
+  bool flat = true;
+};
+
+// An N×C tensor of the compute type; a value shared by all samples has n == 0.
+struct PerPlane {
+  void* data = nullptr;
+  int64_t n = 0, c = 0;
+};
+
+struct Shape {
+  Type type;
+  bool channels_last;
+  int64_t N, C, P2, P1, P0;  // positions, outermost dimension first; 1 where there are fewer than three
+  bool stream = false;       // outputs are larger than the caches: write past them
+  FUSEDNORM_BOTH int64_t positions() const { return P2 * P1 * P0; }
+};
+
+struct AffineArgs {
+  Shape shape;
+  Act act;
+  Operand x, residual, dy, g, y;  // y is the output of whichever kernel: y, g or dx
+  PerPlane center, scale, shift, a, b, dscale, dshift;
+  const double* mean = nullptr;  // CUDA: dense N×C means to be rounded for the pivots, in place of `center`
+  uint8_t* mask = nullptr;
+};
+
+struct MomentsArgs {
+  Shape shape;
+  Operand x;
+  PerPlane mean, var;  // mean is double whatever the type
+};
+
+// The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics,
+// then an affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and, but for the
+// means, of the compute type; null where absent.
+struct HeadArgs {
+  bool f64;
+  int64_t N, C, S;
+  int64_t groups;  // 0: batch statistics; > 0: that many groups of channels; -1: running statistics
+  double eps;
+  const double* mean;                                       // N×C plane means
+  const void *m, *v;                                        // N×C: the means rounded, the pivots; plane variances
+  const void *weight, *bias;                                // K×C where attentive, else C
+  const void *running_mean, *running_var;                   // C
+  int64_t K = 0;                                            // components of the attention, 0: affine
+  const void *fc_weight = nullptr, *fc_bias = nullptr;      // K×C or K×2C, K
+  bool attention_norm = false;                              // BN after the fc
+  const void *norm_weight = nullptr, *norm_bias = nullptr;  // K
+  const void *norm_mean = nullptr, *norm_var = nullptr;     // K running statistics; null: those of the batch
+  int attention_input = 0, attention_act = 0;
+  double attention_eps = 0, attention_norm_eps = 0;
+  // forward's results; read again by backward
+  void *scale = nullptr, *shift = nullptr;           // N×C
+  void* z = nullptr;                                 // N×K, the fc's output, double
+  void *batch_mean = nullptr, *batch_var = nullptr;  // C, unbiased; for the running statistics
+  void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
+
+  FUSEDNORM_BOTH bool needs_moments() const { return groups >= 0 || K > 0; }
+};
+
+struct HeadGradArgs {
+  HeadArgs head;
+  const void *dscale, *dshift;  // N×C
+  void *a, *b;                  // N×C, null where nothing flows through the moments
+  void *dweight, *dbias, *dfc_weight, *dfc_bias, *dnorm_weight, *dnorm_bias;  // null where absent
+};
+
+}  // namespace fusednorm

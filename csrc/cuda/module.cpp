@@ -1,0 +1,24 @@
+// fusednorm._cuda: importing it registers the operators' CUDA kernels; it says how it was built.
+#include <cuda_runtime.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+namespace py = pybind11;
+
+namespace {
+
+std::string version_of(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "CUDA kernels of fusednorm.";
+  m.def("build_info", [] {
+    py::dict info;
+    info["cuda"] = version_of(CUDART_VERSION);
+    info["architectures"] = FUSEDNORM_CUDA_ARCHS;
+    info["flags"] = FUSEDNORM_FLAGS;
+    return info;
+  });
+}

@@ -1,0 +1,175 @@
+#include "layer.h"
+
+namespace fusednorm {
+
+const void* Parameters::operator()(const Optional& t, int64_t count, const char* name) {
+  if (!t) return nullptr;
+  STD_TORCH_CHECK(t->numel() == count, "fusednorm: ", name, ": expected ", count, " values, got ", t->numel());
+  kept_.push_back(t->scalar_type() == type_ ? *t : torch::stable::to(*t, type_));
+  if (!kept_.back().is_contiguous()) kept_.back() = torch::stable::contiguous(kept_.back());
+  return kept_.back().data_ptr();
+}
+
+namespace {
+
+// An empty map has no statistics; Python gives it an empty result before it comes here.
+void refuse_empty(const Tensor& x) {
+  STD_TORCH_CHECK(x.numel() > 0, "fusednorm: x: expected values, got an empty tensor");
+}
+
+void check_dense(const Tensor& t, int64_t count, ScalarType type, const char* name) {
+  STD_TORCH_CHECK(t.numel() == count && t.is_contiguous() && t.scalar_type() == type, "fusednorm: ", name,
+                  ": not what norm_forward returned");
+}
+
+int attention_input_of(const std::string& name) { return name == "mean" ? 0 : name == "mean_std" ? 1 : 2; }
+int attention_act_of(const std::string& name) {
+  return name == "relu" ? 0 : name == "sigmoid" ? 1 : name == "softmax" ? 2 : 3;
+}
+
+HeadArgs head_args(const Layer& l, const Shape& s, const Tensor& x, const Tensor& mean, const Tensor& var,
+                   Parameters& take) {
+  STD_TORCH_CHECK(l.running_mean.has_value() == l.running_var.has_value() && (l.groups >= 0 || l.running_mean) &&
+                      l.norm_weight.has_value() == l.norm_bias.has_value() &&
+                      l.norm_mean.has_value() == l.norm_var.has_value() && (!l.fc_weight || (l.weight && l.bias)) &&
+                      (l.groups <= 0 || x.sizes()[1] % l.groups == 0),
+                  "fusednorm: a layer's tensors must come in pairs, and groups divide the channels");
+  HeadArgs k{};
+  k.f64 = s.type == Type::f64;
+  k.N = s.N, k.C = s.C, k.S = s.positions(), k.K = l.components();
+  k.groups = l.groups, k.eps = l.eps;
+  k.mean = static_cast<const double*>(mean.data_ptr());
+  k.v = var.data_ptr();
+  const int64_t affine = k.K ? k.K * k.C : k.C, inputs = l.attention_input == "mean_std" ? 2 * k.C : k.C;
+  k.weight = take(l.weight, affine, "weight");
+  k.bias = take(l.bias, affine, "bias");
+  if (l.groups < 0) {
+    k.running_mean = take(l.running_mean, k.C, "running_mean");
+    k.running_var = take(l.running_var, k.C, "running_var");
+  }
+  k.fc_weight = take(l.fc_weight, k.K * inputs, "fc_weight");
+  k.fc_bias = take(l.fc_bias, k.K, "fc_bias");
+  k.attention_norm = l.norm_weight.has_value();
+  k.norm_weight = take(l.norm_weight, k.K, "norm_weight");
+  k.norm_bias = take(l.norm_bias, k.K, "norm_bias");
+  k.norm_mean = take(l.norm_mean, k.K, "norm_mean");
+  k.norm_var = take(l.norm_var, k.K, "norm_var");
+  k.attention_input = attention_input_of(l.attention_input);
+  k.attention_act = attention_act_of(l.attention_act);
+  k.attention_eps = l.attention_eps, k.attention_norm_eps = l.attention_norm_eps;
+  return k;
+}
+
+Tensor new_vector(const Tensor& x, int64_t count) {
+  const int64_t sizes[] = {count};
+  return torch::stable::new_empty(x, {sizes, 1}, compute_type(x));
+}
+
+Tensor new_logits(const Tensor& x, int64_t N, int64_t K) {
+  const int64_t sizes[] = {N, K};
+  return torch::stable::new_empty(x, {sizes, 2}, ScalarType::Double);
+}
+
+}  // namespace
+
+Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed) {
+  if (!parameter) return nothing(x, compute_type(x));
+  return zeroed ? torch::stable::new_zeros(x, parameter->sizes(), compute_type(x))
+                : torch::stable::new_empty(x, parameter->sizes(), compute_type(x));
+}
+
+ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& x, const Optional& residual,
+                            const std::string& act, bool save_mask) {
+  refuse_empty(x);
+  const int64_t K = layer.components(), channels = layer.groups == 0 ? shape.C : 0;
+  const int64_t components = layer.norm_weight && !layer.norm_mean ? K : 0;
+  ForwardCall call{x,
+                   Parameters(x),
+                   {},
+                   {},
+                   {},
+                   torch::stable::empty_like(x),
+                   save_mask ? new_mask(x) : nothing(x, ScalarType::Byte),
+                   new_means(x),
+                   new_per_plane(x),
+                   new_per_plane(x),
+                   new_per_plane(x),
+                   new_logits(x, shape.N, K),
+                   new_vector(x, channels),
+                   new_vector(x, channels),
+                   new_vector(x, components),
+                   new_vector(x, components)};
+  HeadArgs& head = call.head;
+  head = head_args(layer, shape, x, call.mean, call.var, call.parameters);
+  head.scale = call.scale.data_ptr(), head.shift = call.shift.data_ptr(), head.z = call.z.data_ptr();
+  head.batch_mean = data_or_null(call.batch_mean), head.batch_var = data_or_null(call.batch_var);
+  head.z_mean = data_or_null(call.z_mean), head.z_var = data_or_null(call.z_var);
+  AffineArgs& k = call.affine;
+  k.shape = shape;
+  k.act = act_of(act);
+  k.x = operand(x, x, "x");
+  k.residual = operand(residual, x, "residual");
+  k.scale = per_plane(call.scale, x, "scale"), k.shift = per_plane(call.shift, x, "shift");
+  k.y = operand(call.y, x, "y");
+  if (save_mask) k.mask = static_cast<uint8_t*>(call.mask.data_ptr());
+  call.moments = {shape, k.x, means(call.mean, x, "mean"), per_plane(call.var, x, "var")};
+  return call;
+}
+
+BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tensor& dy, const Tensor& x,
+                              const Optional& residual, const Optional& mask, const Tensor& mean, const Tensor& var,
+                              const Tensor& scale, const Tensor& shift, const Tensor& z, const std::string& act) {
+  refuse_empty(x);
+  const int64_t planes = shape.N * shape.C;
+  check_dense(mean, planes, ScalarType::Double, "mean");
+  for (const auto& [t, name] : {std::pair(&var, "var"), std::pair(&scale, "scale"), std::pair(&shift, "shift")})
+    check_dense(*t, planes, compute_type(x), name);
+  check_dense(z, shape.N * layer.components(), ScalarType::Double, "z");
+  BackwardCall call{
+      x, Parameters(x), {}, {}, {}, {}, mean, new_per_plane(x), new_per_plane(x), new_per_plane(x), new_per_plane(x)};
+  AffineArgs& k = call.affine;
+  k.shape = shape;
+  k.act = act_of(act);
+  k.x = operand(x, x, "x");
+  k.dy = operand(dy, x, "dy");
+  k.residual = operand(residual, x, "residual");
+  k.mask = mask_data(mask, x);
+  k.scale = per_plane(scale, x, "scale"), k.shift = per_plane(shift, x, "shift");
+  k.dscale = per_plane(call.dscale, x, "dscale"), k.dshift = per_plane(call.dshift, x, "dshift");
+  HeadGradArgs& to = call.head;
+  to.head = head_args(layer, shape, x, mean, var, call.parameters);
+  to.head.scale = scale.data_ptr(), to.head.shift = shift.data_ptr(), to.head.z = z.data_ptr();
+  to.dscale = call.dscale.data_ptr(), to.dshift = call.dshift.data_ptr();
+  if (to.head.needs_moments()) to.a = call.a.data_ptr(), to.b = call.b.data_ptr();
+  return call;
+}
+
+AffineArgs BackwardCall::reduce_pass() const {
+  AffineArgs k = affine;
+  if (g_first()) k.y = dresidual;
+  return k;
+}
+
+AffineArgs BackwardCall::one_pass() const {
+  AffineArgs k = affine;
+  k.y = dx, k.g = dresidual;
+  if (head.a) k.a = {head.a, k.shape.C, 1}, k.b = {head.b, k.shape.C, 1};
+  return k;
+}
+
+AffineArgs BackwardCall::grad_pass() const {
+  AffineArgs k = affine;
+  k.y = dx;
+  if (head.a) k.a = {head.a, k.shape.C, 1}, k.b = {head.b, k.shape.C, 1};
+  if (g_first()) {
+    k.dy = dresidual;
+    k.act = Act::identity;
+    k.mask = nullptr;
+    k.residual = Operand{};
+  } else {
+    k.g = dresidual;
+  }
+  return k;
+}
+
+}  // namespace fusednorm

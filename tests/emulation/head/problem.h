@@ -1,0 +1,160 @@
+// A head with made-up inputs, and its outputs by name; one for the CPU's, one for the GPU's.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "csrc/common/arguments.h"
+
+namespace fusednorm {
+
+enum class Norm { none, batch, running };  // of the attention
+
+struct Case {
+  bool f64;
+  int64_t N, C, S, groups, K;
+  int input, act;  // of the attention
+  Norm norm;
+  bool affine = true, fc_bias = true, need_dx = true;
+
+  std::string text() const {
+    std::string s = f64 ? "double" : "float";
+    auto add = [&](const char* name, int64_t value) { s += std::string(" ") + name + "=" + std::to_string(value); };
+    add("N", N), add("C", C), add("S", S), add("groups", groups), add("K", K), add("input", input), add("act", act);
+    add("norm", int(norm)), add("affine", affine), add("fc_bias", fc_bias), add("need_dx", need_dx);
+    return s;
+  }
+};
+
+// Each in memory of its own, so that AddressSanitizer sees what goes beyond it.
+struct Array {
+  bool f64;
+  std::vector<unsigned char> bytes;
+
+  void* data() { return bytes.data(); }
+  int64_t size() const { return int64_t(bytes.size()) / (f64 ? 8 : 4); }
+  double operator[](int64_t i) const {
+    double d;
+    float f;
+    if (f64) return memcpy(&d, &bytes[size_t(i) * 8], 8), d;
+    return memcpy(&f, &bytes[size_t(i) * 4], 4), f;
+  }
+  void set(int64_t i, double d) {
+    const float f = float(d);
+    f64 ? memcpy(&bytes[size_t(i) * 8], &d, 8) : memcpy(&bytes[size_t(i) * 4], &f, 4);
+  }
+};
+
+class Problem {
+ public:
+  const Case c;
+  HeadGradArgs to{};
+  std::vector<std::string> forward_outputs, backward_outputs;
+
+  HeadArgs& k() { return to.head; }
+  Array& operator[](const std::string& name) { return arrays_.at(name); }
+
+  // Outputs start as NaN, for the GPU's head is to write all of them, or 0, for the CPU's adds to some.
+  Problem(const Case& options, double start) : c(options), start_(start) {
+    const int64_t planes = c.N * c.C, width = c.input == 1 ? 2 * c.C : c.C, affine = (c.K ? c.K : 1) * c.C;
+    HeadArgs& h = k();
+    h.f64 = c.f64, h.N = c.N, h.C = c.C, h.S = c.S, h.K = c.K, h.groups = c.groups, h.eps = 1e-5;
+    if (h.needs_moments()) {
+      h.mean = static_cast<double*>(input("mean", planes, true, gauss(3, 1)));
+      h.v = input("v", planes, c.f64, positive());
+    } else {
+      h.mean = static_cast<double*>(output("mean", planes, true));
+      h.v = output("v", planes, c.f64);
+    }
+    if (c.groups < 0) {
+      h.running_mean = input("running_mean", c.C, c.f64, gauss(3, 1));
+      h.running_var = input("running_var", c.C, c.f64, positive());
+    }
+    if (c.affine || c.K) {
+      h.weight = input("weight", affine, c.f64, gauss(1, 0.3));
+      h.bias = input("bias", affine, c.f64, gauss(0, 0.3));
+      to.dweight = gradient("dweight", affine), to.dbias = gradient("dbias", affine);
+    }
+    if (c.K) attention(width);
+    h.scale = output("scale", planes, c.f64), h.shift = output("shift", planes, c.f64);
+    if (c.groups == 0) h.batch_mean = output("batch_mean", c.C, c.f64), h.batch_var = output("batch_var", c.C, c.f64);
+    to.dscale = input("dscale", planes, c.f64, gauss(0, 1));
+    to.dshift = input("dshift", planes, c.f64, gauss(0, 1));
+    if (h.needs_moments() && c.need_dx) to.a = gradient("a", planes), to.b = gradient("b", planes);
+  }
+
+  // The CPU's head has the rounded means from its caller and, without moments, the running ones.
+  void fill_means() {
+    Array &mean = arrays_.at("mean"), &m = arrays_["m"];
+    m = {c.f64, std::vector<unsigned char>(size_t(mean.size()) * (c.f64 ? 8 : 4))};
+    for (int64_t i = 0; i < mean.size(); ++i) {
+      if (!k().needs_moments()) mean.set(i, arrays_.at("running_mean")[i % c.C]);
+      m.set(i, mean[i]);
+    }
+    k().m = m.data();
+  }
+
+  // What norm_backward has of forward's results: some, and from the other problem.
+  void forward_done(Problem& other) {
+    for (const char* name : {"mean", "v", "scale", "z"})
+      if (arrays_.count(name)) memcpy(arrays_[name].data(), other[name].data(), other[name].bytes.size());
+    k().shift = k().batch_mean = k().batch_var = k().z_mean = k().z_var = nullptr;
+  }
+
+ private:
+  using Values = std::function<double()>;
+
+  void attention(int64_t width) {
+    HeadArgs& h = k();
+    h.fc_weight = input("fc_weight", c.K * width, c.f64, gauss(0, 1 / std::sqrt(double(width))));
+    to.dfc_weight = gradient("dfc_weight", c.K * width);
+    if (c.fc_bias) h.fc_bias = input("fc_bias", c.K, c.f64, gauss(0, 0.5)), to.dfc_bias = gradient("dfc_bias", c.K);
+    h.attention_input = c.input, h.attention_act = c.act;
+    h.attention_eps = 1e-3, h.attention_norm_eps = 1e-5;
+    h.z = output("z", c.N * c.K, true);
+    h.attention_norm = c.norm != Norm::none;
+    if (!h.attention_norm) return;
+    h.norm_weight = input("norm_weight", c.K, c.f64, gauss(1, 0.3));
+    h.norm_bias = input("norm_bias", c.K, c.f64, gauss(0, 0.3));
+    to.dnorm_weight = gradient("dnorm_weight", c.K), to.dnorm_bias = gradient("dnorm_bias", c.K);
+    if (c.norm == Norm::running) {
+      h.norm_mean = input("norm_mean", c.K, c.f64, gauss(0, 0.5));
+      h.norm_var = input("norm_var", c.K, c.f64, positive());
+    } else {
+      h.z_mean = output("z_mean", c.K, c.f64), h.z_var = output("z_var", c.K, c.f64);
+    }
+  }
+
+  Values gauss(double mean, double deviation) {
+    return [=, this] { return mean + deviation * double(float(normal_(random_))); };
+  }
+  Values positive() {
+    return [this] { return 0.2 + std::fabs(double(float(normal_(random_)))); };
+  }
+
+  void* input(const char* name, int64_t count, bool f64, const Values& value) {
+    Array& a = arrays_[name] = {f64, std::vector<unsigned char>(size_t(count) * (f64 ? 8 : 4))};
+    for (int64_t i = 0; i < count; ++i) a.set(i, value());
+    return a.data();
+  }
+  void* output(const char* name, int64_t count, bool f64) {
+    forward_outputs.push_back(name);
+    return input(name, count, f64, [this] { return start_; });
+  }
+  void* gradient(const char* name, int64_t count) {
+    backward_outputs.push_back(name);
+    return input(name, count, c.f64, [this] { return start_; });
+  }
+
+  const double start_;
+  std::mt19937 random_{7};
+  std::normal_distribution<double> normal_;
+  std::map<std::string, Array> arrays_;
+};
+
+}  // namespace fusednorm

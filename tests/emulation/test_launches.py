@@ -1,0 +1,140 @@
+"""Which kernels serve a layer: at most three a direction, and one or two where a layer stays on the chip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .build import run_environment, unavailable
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
+
+# Reads cases from its arguments, writes what each launched, forward and backward, as JSON.
+SCRIPT = """
+import json, os, sys, torch, fusednorm
+import tests.emulation.plugin
+from tests.cases import channels_last, pair
+log = os.environ["FUSEDNORM_EMULATION_LOG"]
+def launched():
+    with open(log) as file:
+        lines = file.read().splitlines()
+    open(log, "w").close()
+    return lines
+open(log, "w").close()
+result = []
+for kind, shape, layout, mode, act, dtype in json.loads(sys.argv[1]):
+    x = torch.randn(shape).to(getattr(torch, dtype))
+    x = (channels_last(x) if layout == "channels_last" else x).requires_grad_()
+    layer = pair(kind, 4, shape[1], act=act)[0].train(mode == "training")
+    with fusednorm.use_backend("cuda"):
+        y = layer(x, x.detach())
+        forward = launched()
+        y.backward(torch.ones_like(y))
+        result.append([forward, launched()])
+print(json.dumps(result))
+"""
+
+
+@dataclass(frozen=True)
+class Launched:
+    kernel: str
+    cluster: int
+    cooperative: bool
+
+
+def read(line: str) -> Launched:
+    name, _, _, _, cluster, cooperative = line.split("\t")
+    kernel = name.partition("(anonymous namespace)::")[2] or name
+    kernel = kernel.partition("<")[0].rpartition("::")[2].removesuffix("_kernel")
+    return Launched(kernel, int(cluster), cooperative == "1")
+
+
+Case = tuple[str, tuple[int, ...], str, str, str, str]  # layer, shape, layout, mode, act, type
+Passes = tuple[list[Launched], list[Launched]]
+
+
+def run(tmp_path: Path, cases: list[Case], **device: int) -> list[Passes]:
+    """What forward and backward passes start, on an emulated device with these properties."""
+    environment = {f"FUSEDNORM_EMULATION_{name.upper()}": str(value) for name, value in device.items()}
+    environment["FUSEDNORM_EMULATION_LOG"] = str(tmp_path / "log")
+    output = subprocess.check_output(
+        [sys.executable, "-c", SCRIPT, json.dumps(cases)],
+        env=run_environment(seed=0) | environment,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    )
+    return [
+        ([read(line) for line in forward], [read(line) for line in backward])
+        for forward, backward in json.loads(output.splitlines()[-1])
+    ]
+
+
+def names(launched: list[Launched]) -> list[str]:
+    return [launch.kernel for launch in launched]
+
+
+STREAMING = (["plane_moments", "head", "plane_affine"], ["plane_affine_reduce", "head_grad", "plane_affine_grad"])
+LAYERS = ("batch", "group", "attentive batch", "attentive group")
+
+
+def test_streaming(tmp_path: Path) -> None:
+    """Without room to keep anything: three kernels a direction."""
+    cases: list[Case] = [
+        (kind, (4, 8, 30, 30), layout, "training", "relu", "float32")
+        for kind in LAYERS
+        for layout in ("nchw", "channels_last")
+    ]
+    for case, (forward, backward) in zip(cases, run(tmp_path, cases, shared=0), strict=True):
+        assert (names(forward), names(backward)) == STREAMING, case
+
+
+def test_kept_on_the_chip(tmp_path: Path) -> None:
+    """Batch statistics by all blocks together, groups and samples by a block each; nothing is read twice."""
+    shape = (4, 8, 30, 30)
+    cases: list[Case] = [
+        ("attentive batch", shape, "nchw", "training", "relu", "float32"),
+        ("group", shape, "nchw", "training", "relu", "bfloat16"),
+        ("attentive group", shape, "channels_last", "training", "silu", "float32"),
+        ("attentive batch", shape, "nchw", "evaluation", "relu", "float16"),
+        ("batch", shape, "nchw", "evaluation", "relu", "float32"),
+        ("batch", shape, "nchw", "training", "relu", "float64"),
+    ]
+    batch, *samples, evaluation, double = run(tmp_path, cases)
+    assert batch == (
+        [Launched("norm_forward_resident", 1, True)],
+        [Launched("norm_backward_resident", 1, True)],
+    )
+    for forward, backward in samples:
+        assert forward == [Launched("norm_forward_resident", 1, False)]
+        assert names(backward) == ["norm_backward_resident", "head_grad_parameters"]
+    forward, backward = evaluation
+    assert names(forward) == ["head", "plane_affine"]  # two units as it is
+    assert names(backward) == ["norm_backward_resident", "head_grad_parameters"]
+    assert (names(double[0]), names(double[1])) == STREAMING
+
+
+@pytest.mark.parametrize(("shared", "forwards", "backwards"), [(24000, 1, 2), (16000, 2, 4)])
+def test_clusters(tmp_path: Path, shared: int, forwards: int, backwards: int) -> None:
+    """A group of two channels, 14 KiB, twice that with dy: in one block or spread over a cluster."""
+    case: Case = ("group", (4, 8, 42, 42), "nchw", "training", "relu", "float32")
+    ((forward, backward),) = run(tmp_path, [case], shared=shared)
+    assert forward == [Launched("norm_forward_resident", forwards, False)]
+    assert backward[0] == Launched("norm_backward_resident", backwards, False)
+
+
+def test_no_clusters_before_sm_90(tmp_path: Path) -> None:
+    case: Case = ("group", (4, 8, 42, 42), "nchw", "training", "silu", "float32")
+    ((forward, backward),) = run(tmp_path, [case], shared=10000, major=8)
+    assert (names(forward), names(backward)) == STREAMING
+
+
+def test_few_samples_are_streamed(tmp_path: Path) -> None:
+    """One sample in one block would leave the other multiprocessors idle."""
+    case: Case = ("group", (1, 4, 30, 30), "nchw", "training", "relu", "float32")
+    ((forward, _),) = run(tmp_path, [case], multiprocessors=132)
+    assert names(forward) == STREAMING[0]
