@@ -8,8 +8,8 @@
 enum class AttentionInput { mean, mean_std, rsd };
 enum class AttentionAct { relu, sigmoid, softmax, hsigmoid };
 
-// s(m, v) of a plane: its mean, its mean and std, or mean/std, with std = sqrt(S/(S-1) v + eps); a plane of one position
-// has no spread to correct.
+// s(m, v) of a plane: its mean, its mean and std, or mean/std, with std = sqrt(S/(S-1) v + eps); a plane of one
+// position has no spread to correct.
 template <class A>
 struct AttentionSource {
   AttentionInput kind;

@@ -1,6 +1,6 @@
-// The scalar formulas of the head (docs/engine.md), shared by host and device. m is the plane mean rounded, the kernels'
-// pivot; mu and var are what a plane is standardized with, r = 1/sqrt(var + eps). Included inside the includer's
-// namespace; head_sqrt is the includer's, and FUSEDNORM_HD on a GPU.
+// The scalar formulas of the head (docs/engine.md), shared by host and device. m is the plane mean rounded, the
+// kernels' pivot; mu and var are what a plane is standardized with, r = 1/sqrt(var + eps). Included inside the
+// includer's namespace; head_sqrt is the includer's, and FUSEDNORM_HD on a GPU.
 
 #ifndef FUSEDNORM_HD
 #define FUSEDNORM_HD inline

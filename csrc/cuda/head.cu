@@ -1,6 +1,6 @@
 // The head between two streaming passes as one kernel per direction (docs/engine.md), and the merging of segments.
-// Traffic: a few sweeps over N×C and K×C values, nearly all in L2: time is latency, so the team is as large as the steps
-// between two syncs have work for, and syncs as near as that allows.
+// Traffic: a few sweeps over N×C and K×C values, nearly all in L2: time is latency, so the team is as large as the
+// steps between two syncs have work for, and syncs as near as that allows.
 #include <algorithm>
 
 #include "head.cuh"
@@ -45,8 +45,9 @@ Work work_of(const char* name, const HeadArgs& k, Units units, const Stream& s) 
     l.grid = k.N;
     if (k.K == 0) l.block = k.C <= 64 ? 64 : k.C <= 128 ? 128 : 256;
   } else {
-    // Between two syncs a thread waits for L2 three times, some 2000 cycles, for each of its planes; 32 components take as
-    // long. A grid's sync takes as long too, a cluster's a tenth. So: four planes a thread, then more blocks. Estimates.
+    // Between two syncs a thread waits for L2 three times, some 2000 cycles, for each of its planes; 32 components take
+    // as long. A grid's sync takes as long too, a cluster's a tenth. So: four planes a thread, then more blocks.
+    // Estimates.
     const int64_t values = k.N * k.C * (32 + k.K) / 32;
     if (values > 4 * kBlock) {
       if (s.major >= 9 && values <= 4 * kBlock * kCluster) {
@@ -122,14 +123,16 @@ __global__ void __launch_bounds__(kBlock, 1)
 
 // A thread a plane.
 template <class A>
-__global__ void merge_moments_kernel(const __grid_constant__ Partials partials, double* mean, A* var) {
+__global__ void __launch_bounds__(256)
+    merge_moments_kernel(const __grid_constant__ Partials partials, double* mean, A* var) {
   wait_for_previous_kernel();
   let_next_kernel_start();
   merge_moments(partials, mean, var, {0, partials.N, 0, partials.C}, loose_team());
 }
 
 template <class A>
-__global__ void merge_sums_kernel(const __grid_constant__ Partials partials, A* dshift, A* dscale) {
+__global__ void __launch_bounds__(256)
+    merge_sums_kernel(const __grid_constant__ Partials partials, A* dshift, A* dscale) {
   wait_for_previous_kernel();
   let_next_kernel_start();
   merge_sums(partials, dshift, dscale, {0, partials.N, 0, partials.C}, loose_team());

@@ -1,5 +1,5 @@
-// The head's kernels, for the host. Scratch: head_scratch.h says how much; 16 byte aligned, and for head_grad_parameters
-// the one that head_grad or a resident kernel filled.
+// The head's kernels, for the host. Scratch: head_scratch.h says how much; 16 byte aligned, and for
+// head_grad_parameters the one that head_grad or a resident kernel filled.
 #pragma once
 
 #include "head_scratch.h"

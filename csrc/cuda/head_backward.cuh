@@ -1,5 +1,5 @@
-// The head's way back, in two parts: to the planes' moments (a and b of dx), then to the parameters, whose gradients are
-// sums over all samples. docs/engine.md; csrc/cpu/head.h is the same for the CPU.
+// The head's way back, in two parts: to the planes' moments (a and b of dx), then to the parameters, whose gradients
+// are sums over all samples. docs/engine.md; csrc/cpu/head.h is the same for the CPU.
 #pragma once
 
 #include "head_parts.cuh"
@@ -149,25 +149,44 @@ __device__ __forceinline__ void attention_backward(const HeadGradArgs& to, const
       through_act);
 }
 
-// Through the BN over the batch: dz = gain (da - mean(da) - z_hat mean(da z_hat)). A warp a component; two sweeps over
-// N×K.
+// Component i of da over all samples, a warp's work: its sum, and that of da z_hat. One sweep over N×K twice.
+template <class A>
+struct ComponentGradient {
+  struct Sample {
+    double da, z;
+  };
+  const double *da, *z;
+  const int64_t N, K;
+  double mean = 0, inverse = 0;  // BN's
+  double sum = 0, sum_hat = 0;
+
+  __device__ __forceinline__ ComponentGradient(const HeadArgs& k, const HeadScratch<A>& s, int i)
+      : da(s.da + i), z(in<double>(k.z) + i), N(k.N), K(k.K) {
+    const AttentionNorm<A> norm(k, s, 0);
+    if (k.attention_norm) mean = norm.z_mean(i), inverse = norm.inverse(i);
+    each([&](unsigned, const Sample& v) {
+      sum += v.da;
+      sum_hat += v.da * z_hat(v);
+    });
+    sum = warp_sum(sum);
+    sum_hat = warp_sum(sum_hat);
+  }
+  __device__ __forceinline__ double z_hat(const Sample& v) const { return (v.z - mean) * inverse; }
+
+  template <class Use>
+  __device__ __forceinline__ void each(Use use) const {
+    in_flight<4>(lane_of_warp(), unsigned(N), 32, [&](unsigned n) { return Sample{da[n * K], z[n * K]}; }, use);
+  }
+};
+
+// Through the BN over the batch: dz = gain (da - mean(da) - z_hat mean(da z_hat)). A warp a component.
 template <class A>
 __device__ __forceinline__ void attention_norm_backward(const HeadArgs& k, const HeadScratch<A>& s, const Team& team) {
-  each_warp_item(team, k.K, [&](int64_t component) {
-    const int i = int(component);
-    auto z_hat = [&](int64_t n) { return AttentionNorm<A>(k, s, n).z_hat(i); };
-    double sum = 0, sum_hat = 0;
-#pragma unroll 1
-    for (int64_t n = lane_of_warp(); n < k.N; n += 32) {
-      const double da = s.da[n * k.K + i];
-      sum += da;
-      sum_hat += da * z_hat(n);
-    }
-    const double mean = warp_sum(sum) / double(k.N), mean_hat = warp_sum(sum_hat) / double(k.N);
-    const double gain = AttentionNorm<A>(k, s, 0).gain(i);
-#pragma unroll 1
-    for (int64_t n = lane_of_warp(); n < k.N; n += 32)
-      s.dz[n * k.K + i] = A(gain * (s.da[n * k.K + i] - mean - z_hat(n) * mean_hat));
+  each_warp_item(team, k.K, [&](int64_t i) {
+    const ComponentGradient<A> g(k, s, int(i));
+    const double mean = g.sum / double(k.N), mean_hat = g.sum_hat / double(k.N);
+    const double gain = double(in<A>(k.norm_weight)[i]) * g.inverse;
+    g.each([&](unsigned n, const auto& v) { s.dz[n * k.K + i] = A(gain * (v.da - mean - g.z_hat(v) * mean_hat)); });
   });
 }
 
@@ -301,24 +320,14 @@ __device__ __forceinline__ void attentive_parameters(const HeadGradArgs& to, con
 template <class A>
 __device__ __forceinline__ void attention_vectors(const HeadGradArgs& to, const HeadScratch<A>& s, const Team& team) {
   const HeadArgs& k = to.head;
-  each_warp_item(team, k.K, [&](int64_t component) {
-    const int i = int(component);
-    double sum = 0, sum_hat = 0;
-#pragma unroll 1
-    for (int64_t n = lane_of_warp(); n < k.N; n += 32) {
-      const double da = s.da[n * k.K + i];
-      sum += da;
-      if (k.attention_norm) sum_hat += da * AttentionNorm<A>(k, s, n).z_hat(i);
-    }
-    sum = warp_sum(sum);
-    sum_hat = warp_sum(sum_hat);
+  each_warp_item(team, k.K, [&](int64_t i) {
+    const ComponentGradient<A> g(k, s, int(i));
     if (lane_of_warp() != 0) return;
-    if (to.dnorm_weight) out<A>(to.dnorm_weight)[i] = A(sum_hat);
-    if (to.dnorm_bias) out<A>(to.dnorm_bias)[i] = A(sum);
-    if (to.dfc_bias)
-      out<A>(to.dfc_bias)[i] = A(!k.attention_norm    ? sum
-                                 : norm_over_batch(k) ? 0
-                                                      : sum * AttentionNorm<A>(k, s, 0).gain(i));
+    if (to.dnorm_weight) out<A>(to.dnorm_weight)[i] = A(g.sum_hat);
+    if (to.dnorm_bias) out<A>(to.dnorm_bias)[i] = A(g.sum);
+    if (to.dfc_bias == nullptr) return;
+    const double gain = !k.attention_norm ? 1 : norm_over_batch(k) ? 0 : double(in<A>(k.norm_weight)[i]) * g.inverse;
+    out<A>(to.dfc_bias)[i] = A(gain * g.sum);
   });
 }
 
@@ -344,8 +353,8 @@ __device__ __forceinline__ void head_backward_maps(const HeadGradArgs& to, const
   attentive_moments_backward(to, s, unit, team);
 }
 
-// The parameters' gradients (written, not added to), sums over all samples of what head_backward_maps left; after a sync,
-// or in a kernel of its own. Never syncs the team: the blocks of any grid will do.
+// The parameters' gradients (written, not added to), sums over all samples of what head_backward_maps left; after a
+// sync, or in a kernel of its own. Never syncs the team: the blocks of any grid will do.
 template <class A>
 __device__ __forceinline__ void head_backward_parameters(const HeadGradArgs& to, const HeadScratch<A>& s,
                                                          const Team& team, unsigned char* shared) {

@@ -1,5 +1,5 @@
-// The head forward: scale and shift of every plane from the plane moments. docs/engine.md; csrc/cpu/head.h is the same for
-// the CPU.
+// The head forward: scale and shift of every plane from the plane moments. docs/engine.md; csrc/cpu/head.h is the same
+// for the CPU.
 #pragma once
 
 #include "head_parts.cuh"

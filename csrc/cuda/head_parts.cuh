@@ -123,8 +123,8 @@ __device__ __forceinline__ void attention_norm_statistics(const HeadArgs& k, con
   });
 }
 
-// BN of row n of z, as far as there is one. In double: BN takes out of the gradient most of what there is, and what stays
-// would carry float32's noise.
+// BN of row n of z, as far as there is one. In double: BN takes out of the gradient most of what there is, and what
+// stays would carry float32's noise.
 template <class A>
 struct AttentionNorm {
   const HeadArgs& k;
@@ -140,11 +140,12 @@ struct AttentionNorm {
                        : s.norm_inverse[i];
   }
   __device__ __forceinline__ double gain(int i) const { return double(in<A>(k.norm_weight)[i]) * inverse(i); }
-  __device__ __forceinline__ double z_hat(int i) const {
-    return (z[i] - (k.norm_mean ? double(in<A>(k.norm_mean)[i]) : s.norm_mean[i])) * inverse(i);
+  __device__ __forceinline__ double z_mean(int i) const {
+    return k.norm_mean ? double(in<A>(k.norm_mean)[i]) : s.norm_mean[i];
   }
   __device__ __forceinline__ double normed(int i) const {
-    return k.attention_norm ? z_hat(i) * double(in<A>(k.norm_weight)[i]) + double(in<A>(k.norm_bias)[i]) : z[i];
+    if (!k.attention_norm) return z[i];
+    return (z[i] - z_mean(i)) * inverse(i) * double(in<A>(k.norm_weight)[i]) + double(in<A>(k.norm_bias)[i]);
   }
 };
 

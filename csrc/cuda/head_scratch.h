@@ -1,6 +1,8 @@
 // What the head keeps between its stages: one piece of memory from the caller, divided up here.
 #pragma once
 
+#include <type_traits>
+
 #include "host_device.cuh"
 
 namespace fusednorm {
@@ -12,10 +14,10 @@ FUSEDNORM_HD int64_t statistics_count(const HeadArgs& k) {
 
 FUSEDNORM_HD bool norm_over_batch(const HeadArgs& k) { return k.K > 0 && k.attention_norm && !k.norm_mean; }
 
-// Numbers of values of a row of s, the attention's input.
+// How many values a row of s has, the attention's input.
 FUSEDNORM_HD int64_t attention_width(const HeadArgs& k) { return k.attention_input == 1 ? 2 * k.C : k.C; }
 
-// Whether head_backward_parameters has anything to do: for batch statistics and an affine map head_backward_maps did it.
+// Whether head_backward_parameters has anything to do. (Batch statistics, affine: head_backward_maps does it.)
 FUSEDNORM_HD bool head_has_parameters(const HeadGradArgs& to) {
   return to.head.K > 0 || (to.head.groups != 0 && (to.dweight || to.dbias));
 }

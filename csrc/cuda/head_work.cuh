@@ -54,8 +54,8 @@ __device__ __forceinline__ Team reversed(const Team& team) {
   return {team.scope, team.size - 1 - team.rank, team.size};
 }
 
-// The block's warps in bands: a band goes through the samples of one item, 32 channels, with `splits` warps; a lane has a
-// channel.
+// The block's warps in bands: a band goes through the samples of one item, 32 channels, with `splits` warps; a lane has
+// a channel.
 struct Bands {
   int splits, count, band, split;
 
@@ -194,8 +194,8 @@ struct HandRound {
   }
 };
 
-// f(n, start(n), hand round, c, whether c is a channel) for all of the unit's samples and channels: a warp has 32 channels
-// of a sample at a time, and no more samples than it must: start(n) is theirs once.
+// f(n, start(n), hand round, c, whether c is a channel) for all of the unit's samples and channels: a warp has 32
+// channels of a sample at a time, and no more samples than it must: start(n) is theirs once.
 template <class A, class Start, class F>
 __device__ __forceinline__ void each_plane(int C, const Unit& unit, const Team& team, Start start, F f) {
   const int64_t samples = unit.n1 - unit.n0, warps = int64_t(warps_of_block()) * team.size;

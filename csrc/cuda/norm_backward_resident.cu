@@ -14,13 +14,12 @@ namespace fusednorm {
 namespace {
 
 // Functions of their own, or the registers they take would be taken from the passes around them.
-__device__ __noinline__ void maps_of_unit(const HeadGradArgs& to, const HeadScratch<float>& scratch, const Unit& unit,
-                                          const Team& team) {
+__device__ __noinline__ void maps_of_unit(const HeadGradArgs& to, const HeadScratch<float>& scratch, Unit unit,
+                                          Team team) {
   head_backward_maps(to, scratch, unit, team, shared_bytes);
 }
 
-__device__ __noinline__ void parameters_of_all(const HeadGradArgs& to, const HeadScratch<float>& scratch,
-                                               const Team& team) {
+__device__ __noinline__ void parameters_of_all(const HeadGradArgs& to, const HeadScratch<float>& scratch, Team team) {
   head_backward_parameters(to, scratch, team, shared_bytes);
 }
 

@@ -14,8 +14,8 @@ namespace fusednorm {
 namespace {
 
 // Functions of their own, or the registers they take would be taken from the passes around them.
-__device__ __noinline__ void head_of_unit(const HeadArgs& head, const HeadScratch<float>& scratch, const Unit& unit,
-                                          const Team& team) {
+__device__ __noinline__ void head_of_unit(const HeadArgs& head, const HeadScratch<float>& scratch, Unit unit,
+                                          Team team) {
   head_forward(head, scratch, unit, team, shared_bytes);
 }
 

@@ -103,7 +103,8 @@ __device__ __forceinline__ void reduce_item(const Walk& w, const AffineArgs& k, 
                                             int ragged_slot) {
   using A = Compute<T>;
   constexpr int V = Item<T, channels_last, vectorized>::V, M = channels_last ? V : 1;
-  constexpr int U = tuning::kGradientSteps<acts>;
+  // Resident blocks of 256 are alone on their SM: more loads each.
+  constexpr int U = resident && V == 8 && acts == Acts::relu_like ? 3 : tuning::kGradientSteps<acts>;
   const Shape& shape = k.shape;
   const GradientOf<T, channels_last, vectorized, acts> gradient(k, item);
   const Track<T> tg = resident ? Track<T>{} : item.track(k.y);

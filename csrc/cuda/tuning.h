@@ -18,7 +18,7 @@ struct Blocks {
   int f32, f64, half;
   constexpr int of(int bytes) const { return bytes == 4 ? f32 : bytes == 8 ? f64 : half; }
 };
-constexpr Blocks kMomentsBlocks = {4, 3, 3};       // 768 threads * 4 loads * 16 B = 48 KiB in flight at least
+constexpr Blocks kMomentsBlocks = {3, 3, 2};       // 512 threads * 4 loads * 16 B = 32 KiB in flight at least
 constexpr Blocks kAffineBlocks = {3, 2, 3};        // 768 threads * 2 to 4 loads: 24 to 48 KiB; double 16 to 32
 constexpr Blocks kSmoothAffineBlocks = {3, 2, 2};  // likewise, but for the registers that exp and erfc take
 constexpr Blocks kReduceBlocks = {2, 2, 2};        // 512 threads * 4 to 6 loads: 32 to 48 KiB

@@ -17,8 +17,8 @@ MAPPING = {
     "norm_forward_resident_kernel": ((12, 4), (12, 4)),  # both layouts in one
     "norm_backward_resident_kernel": ((12, 4), (6, 2)),
 }
-# Numbers that a thread leaves in shared memory for a reduction of m channels. (Resident kernels take what there is.)
-NUMBERS = {"plane_moments_kernel": lambda m: 1 + 2 * m, "plane_affine_reduce_kernel": lambda m: 2 * m}
+# Bytes that a thread leaves in shared memory for a reduction of m channels. (Resident kernels take what there is.)
+LEFT = {"plane_moments_kernel": lambda m: 8 + 16 * m, "plane_affine_reduce_kernel": lambda m: 16 * m}
 # Those that work on N×C values, and need only spill nothing.
 SMALL = ("merge_moments_kernel", "merge_sums_kernel", "head_kernel", "head_grad_kernel", "head_grad_parameters_kernel")
 SIZES = {"float": 4, "double": 8, "__nv_bfloat16": 2, "__half": 2}
@@ -34,7 +34,7 @@ def cuda(kernel: Kernel) -> Expected | None:
     vectorized = "resident" in kernel.name or kernel.arguments[2] == "true"
     channels_last, smooth = kernel.arguments[1] == "true", kernel.arguments[-1] == "(Acts)1"
     channels = 16 // size if channels_last and vectorized else 1
-    shared = (kernel.threads or 0) * NUMBERS.get(kernel.name, lambda m: 0)(channels) * max(size, 4)
+    shared = (kernel.threads or 0) * LEFT.get(kernel.name, lambda m: 0)(channels)
     if not vectorized:
         return Expected(dynamic_shared=shared)
     loads, stores = MAPPING[kernel.name][smooth]

@@ -37,8 +37,8 @@ FAULTS = {
     "out-of-bounds store": Fault(
         "plane_affine.cu",
         "plane_affine.cuh",
-        "ty.first[position] =",
-        "ty.first[position + 1] =",
+        "item.at(ty, k.y, shape, step)",
+        "item.at(ty, k.y, shape, step + 1)",
         "AddressSanitizer: heap-buffer-overflow",
     ),
     "wrong shuffle mask": Fault(
@@ -74,7 +74,7 @@ def test_fault(tmp_path: Path, name: str) -> None:
     test = tmp_path / "test_one.py"
     test.write_text(TEST)
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.emulation.plugin", "-p", "no:cacheprovider", str(test)],
+        [sys.executable, "-m", "pytest", "-qs", "-p", "tests.emulation.plugin", "-p", "no:cacheprovider", str(test)],
         env=run_environment(seed=0) | {"FUSEDNORM_EMULATION_UNIT": str(csrc / "cuda" / fault.unit)},
         cwd=CSRC.parent,
         capture_output=True,
