@@ -313,9 +313,15 @@ void head_grad(const HeadGradArgs& to) {
   }
 
   if (K == 0) {
-    for (int64_t n = 0; n < N; ++n) {
-      if (to.dweight) add_scaled(out<A>(to.dweight), A(1), dgamma + n * C, C);
-      if (to.dbias) add_scaled(out<A>(to.dbias), A(1), dshift + n * C, C);
+    Scratch<double> sums(2 * C, true);  // there may be many samples
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = 0; c < C; ++c) {
+        sums.data[c] += double(dgamma[n * C + c]);
+        sums.data[C + c] += double(dshift[n * C + c]);
+      }
+    for (int64_t c = 0; c < C; ++c) {
+      if (to.dweight) out<A>(to.dweight)[c] = A(sums.data[c]);
+      if (to.dbias) out<A>(to.dbias)[c] = A(sums.data[C + c]);
     }
   } else {
     const AttentionSource<A> source(k);

@@ -14,6 +14,7 @@ __device__ void merge_moments(const Partials& p, double* mean, A* var, const Uni
   for (int64_t i = int64_t(team.rank) * blockDim.x + threadIdx.x; i < planes; i += int64_t(team.size) * blockDim.x) {
     const int64_t plane = (unit.n0 + i / channels) * p.C + unit.c0 + i % channels;
     double count = 0, middle = 0, m2 = 0;
+#pragma unroll 1
     for (int64_t s = 0; s < p.segments; ++s) {
       const double more = double(min(p.length, p.S - s * p.length)), total = count + more;
       const double delta = p.first[s * all + plane] - middle;
@@ -33,6 +34,7 @@ __device__ void merge_sums(const Partials& p, A* dshift, A* dscale, const Unit& 
   for (int64_t i = int64_t(team.rank) * blockDim.x + threadIdx.x; i < planes; i += int64_t(team.size) * blockDim.x) {
     const int64_t plane = (unit.n0 + i / channels) * p.C + unit.c0 + i % channels;
     double g = 0, gx = 0;
+#pragma unroll 4
     for (int64_t s = 0; s < p.segments; ++s) {
       g += p.first[s * all + plane];
       gx += p.second[s * all + plane];
