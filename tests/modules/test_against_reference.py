@@ -199,7 +199,7 @@ def test_16_bit_parameters(backend, dtype):
 
 
 @pytest.mark.parametrize("kind", ["batch", "group"])
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "triton"])  # its interpreter takes its time
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("cpu", "torch")])  # others are emulated
 def test_many_samples(backend, kind):
     """Sums over 50000 samples keep float32's digits: gradients that do not cancel, to one part in a million."""
     x, dy = torch.randn(50000, 4, 2), 1 + 0.1 * torch.randn(50000, 4, 2)
@@ -213,7 +213,7 @@ def test_many_samples(backend, kind):
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_attention_bias_and_norm(backend, running):
-    """The function takes both: over the batch the norm takes the bias out, with running statistics it has a gradient."""
+    """The function takes both: over the batch the norm takes the bias out, by running statistics it does not."""
     x = torch.randn(4, 6, 5, 3).double()
     weight, bias, attention = (torch.randn(5, 6).double() for _ in range(3))
     offset = torch.randn(5).double().requires_grad_()
