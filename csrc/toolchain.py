@@ -35,10 +35,11 @@ NVCC_FLAGS = [
 STABLE_ABI = ("TORCH_TARGET_VERSION", "0x020b000000000000")  # as of torch 2.11
 
 # A cubin for X.y runs on every X.z with z >= y, so the first of each major version covers it: Ampere and Ada (8),
-# Hopper (9), Blackwell in data centres (10). Blackwell elsewhere (11, 12) and all to come compile the newest one's PTX
-# when they first run it: every cubin takes its share of a build of minutes. No 9.0a and the like: they add tensor
-# cores, which nothing here has a use for, and run on one chip only.
-ARCHITECTURES = (80, 90, 100)
+# Hopper (9), Blackwell in data centres (10) and in desktops (12). What lies between (Thor, 11) and all to come compile
+# the PTX of 10.0 when they first run it. No 9.0a and the like: they add tensor cores, which nothing here has a use for,
+# and run on one chip only.
+ARCHITECTURES = (80, 90, 100, 120)
+PTX = 100
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Toolkit:
 
     @property
     def arch_list(self) -> str:
-        """As TORCH_CUDA_ARCH_LIST has it, with PTX of the newest."""
-        return ";".join(f"{a // 10}.{a % 10}" for a in self.architectures) + "+PTX"
+        """As TORCH_CUDA_ARCH_LIST has it."""
+        ptx = PTX if PTX in self.architectures else max(self.architectures)
+        return ";".join(f"{a // 10}.{a % 10}{'+PTX' if a == ptx else ''}" for a in self.architectures)
 
 
 def find_toolkit() -> Toolkit | None:

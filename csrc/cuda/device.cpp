@@ -2,9 +2,12 @@
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 
+#include "head.h"
+#include "resident.h"
 #include "tuning.h"
 
 namespace fusednorm {
@@ -26,10 +29,13 @@ const Stream& properties(int device) {
   STD_TORCH_CHECK(device >= 0 && device < kDevices, "fusednorm: x: on device ", device, ", beyond the ", kDevices,
                   " that are provided for");
   std::call_once(asked[device], [device] {
-    known[device] = {nullptr, attribute(cudaDevAttrMultiProcessorCount, device),
-                     attribute(cudaDevAttrComputeCapabilityMajor, device),
-                     size_t(attribute(cudaDevAttrL2CacheSize, device)),
-                     size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device))};
+    Stream& s = known[device];
+    s.stream = nullptr;
+    s.sms = attribute(cudaDevAttrMultiProcessorCount, device);
+    s.major = std::min(attribute(cudaDevAttrComputeCapabilityMajor, device), compiled_for());
+    s.l2 = size_t(attribute(cudaDevAttrL2CacheSize, device));
+    s.shared = size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    s.cluster = largest_cluster(s);
   });
   return known[device];
 }

@@ -50,7 +50,7 @@ Work work_of(const char* name, const HeadArgs& k, Units units, const Stream& s) 
     // Estimates.
     const int64_t values = k.N * k.C * (32 + k.K) / 32;
     if (values > 4 * kBlock) {
-      if (s.major >= 9 && values <= 4 * kBlock * kCluster) {
+      if (s.cluster >= kCluster && values <= 4 * kBlock * kCluster) {
         work.scope = Scope::cluster;
         l.grid = l.cluster = kCluster;
       } else {
@@ -197,6 +197,17 @@ void merge_sums(const Partials& partials, void* dshift, void* dscale, bool f64, 
     launch(merge_launch("merge_sums", partials), s, merge_sums_kernel<A>, partials, static_cast<A*>(dshift),
            static_cast<A*>(dscale));
   });
+}
+
+int compiled_for() {
+#ifdef FUSEDNORM_EMULATION
+  return 9;
+#else
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, merge_sums_kernel<float>) == cudaSuccess) return attributes.ptxVersion / 10;
+  cudaGetLastError();  // not an error of ours, and not to be found by who looks next
+  return 0;
+#endif
 }
 
 }  // namespace fusednorm

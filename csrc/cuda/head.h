@@ -18,6 +18,10 @@ void head_grad(const HeadGradArgs& to, const Partials& partials, void* scratch, 
 // The parameters' gradients alone, after a kernel that has called head_backward_maps for every sample.
 void head_grad_parameters(const HeadGradArgs& to, void* scratch, const Stream& s);
 
+// The compute capability's first number that the kernels for the current device were compiled for: PTX of an older one knows
+// neither clusters nor dependent launches. 0: there are none that it can run.
+int compiled_for();
+
 // What the plain operators return, of the compute type; means are double.
 void merge_moments(const Partials& partials, double* mean, void* var, bool f64, const Stream& s);
 void merge_sums(const Partials& partials, void* dshift, void* dscale, bool f64, const Stream& s);

@@ -13,8 +13,10 @@ namespace fusednorm {
 // Where a layer runs: the tensor's device has been made current, and this is its stream.
 struct Stream {
   cudaStream_t stream;
-  int sms, major;     // multiprocessors; the compute capability's first number
+  int sms;            // multiprocessors
+  int major;          // of the compute capability that the kernels were compiled for, at most the device's
   size_t l2, shared;  // bytes: of L2, and of shared memory that a block may have
+  int cluster = 1;    // the most blocks of a cluster that each fill a multiprocessor
 };
 
 struct Launch {
@@ -37,7 +39,9 @@ constexpr size_t kSharedByDefault = 48 * 1024;
 template <class... Parameters, class... Arguments>
 void launch(const Launch& l, const Stream& s, void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (l.shared > kSharedByDefault)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), l.name);
+    // Always the same value: another thread may be launching the same kernel with less.
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared)), l.name);
+  if (l.grid > 0x7fffffff) throw std::runtime_error(std::string("fusednorm: ") + l.name + ": x has too many planes");
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   // May start while the kernel before it ends: all of ours wait in wait_for_previous_kernel (team.cuh).

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "head.h"
+
 namespace py = pybind11;
 
 namespace {
@@ -18,7 +20,16 @@ PYBIND11_MODULE(_cuda, m) {
     py::dict info;
     info["cuda"] = version_of(CUDART_VERSION);
     info["architectures"] = FUSEDNORM_CUDA_ARCHS;
-    info["flags"] = FUSEDNORM_FLAGS;
+    info["host_flags"] = FUSEDNORM_FLAGS;
     return info;
   });
+  m.def(
+      "runs_on",
+      [](int device) {
+        int before = 0;
+        if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return false;
+        const bool runs = fusednorm::compiled_for() >= 8;
+        return cudaSetDevice(before) == cudaSuccess && runs;
+      },
+      "Whether there are kernels for this device among those that were built.");
 }

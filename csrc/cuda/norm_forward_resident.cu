@@ -58,4 +58,27 @@ void norm_forward_resident(const Resident& r, const AffineArgs& k, const HeadArg
   });
 }
 
+int largest_cluster(const Stream& s) {
+  if (s.major < 9) return 1;
+  const auto kernel = norm_forward_resident_kernel<float, Acts::relu_like>;
+  if (s.shared > kSharedByDefault)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared)), "largest_cluster");
+  for (unsigned size = 8; size > 1; size /= 2) {
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = size;
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(size, 1, 1);
+    config.blockDim = dim3(unsigned(tuning::resident_forward_threads(false)), 1, 1);
+    config.dynamicSmemBytes = s.shared;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int clusters = 0;
+    if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) == cudaSuccess && clusters > 0) return int(size);
+    cudaGetLastError();
+  }
+  return 1;
+}
+
 }  // namespace fusednorm

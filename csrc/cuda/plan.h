@@ -1,6 +1,7 @@
 // From a map's shape to the threads laid over it (walk.cuh).
 #pragma once
 
+#include <cstddef>
 #include <initializer_list>
 
 #include "../common/arguments.h"
@@ -17,7 +18,7 @@ struct Walk {
   bool backwards = false;      // the last item first: it is what the pass before left in L2
 
   int64_t blocks() const { return (lines * segments + groups - 1) / groups; }
-  int threads() const { return columns * lanes * groups; }
+  FUSEDNORM_BOTH int threads() const { return columns * lanes * groups; }
 };
 
 // Who works together on one calculation: team.cuh.
@@ -29,6 +30,11 @@ struct Unit {
 };
 
 FUSEDNORM_BOTH inline Unit everything(const Shape& s) { return {0, s.N, 0, s.C}; }
+
+// A block's reduction leaves an entry in shared memory for each column of each warp.
+FUSEDNORM_BOTH inline size_t reduction_entries(const Walk& w) {
+  return size_t(w.threads() + 31) / 32 * size_t(w.columns);
+}
 
 struct Plan {
   Walk walk;

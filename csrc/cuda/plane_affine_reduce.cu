@@ -25,7 +25,7 @@ void plane_affine_reduce(const AffineArgs& k, const Plan& plan, const Partials& 
   with_kernel(k, plan, [&](auto type, auto channels_last, auto vectorized, auto acts) {
     using T = decltype(type);
     constexpr int M = channels_last ? kValues<T, vectorized> : 1;
-    const size_t shared = sums_shared_bytes<M>(plan.walk.threads());
+    const size_t shared = reduction_entries(plan.walk) * sizeof(Sums<M>);
     launch({"plane_affine_reduce", plan.walk.blocks(), plan.walk.threads(), shared}, s,
            plane_affine_reduce_kernel<T, channels_last, vectorized, acts>, k, plan.walk, partials);
   });

@@ -20,11 +20,6 @@ struct Sums {
   }
 };
 
-template <int M>
-constexpr size_t sums_shared_bytes(int threads) {
-  return size_t(threads) * sizeof(Sums<M>);
-}
-
 // Adds up what the lanes of each group found; the result is lane 0's. All threads of the block come here.
 template <int M>
 __device__ __forceinline__ void add_lanes(Sums<M>& mine, const Walk& w, unsigned char* shared) {
@@ -141,7 +136,7 @@ __device__ __forceinline__ void reduce_item(const Walk& w, const AffineArgs& k, 
           g_sum[j] += g, gx_sum[j] += g * centred;
           if (tg.first) set_value<T, V>(out, j, g);
         });
-        if (tg.first) store<T, V>(item.at(tg, k.y, shape, step), out, shape.stream);
+        if (tg.first) store<T, V>(item.at(tg, k.y, shape, step), out, false);  // plane_affine_grad reads it back
       }
     }
     if constexpr (!channels_last && V > 1) {

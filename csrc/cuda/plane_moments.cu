@@ -25,7 +25,7 @@ void plane_moments(const MomentsArgs& k, const Plan& plan, const Partials& parti
       with_bool(plan.vectorized, [&](auto vectorized) {
         using T = decltype(type);
         constexpr int M = channels_last ? kValues<T, vectorized> : 1;
-        const size_t shared = moments_shared_bytes<Compute<T>, M>(plan.walk.threads());
+        const size_t shared = reduction_entries(plan.walk) * sizeof(Moments<Compute<T>, M>);
         launch({"plane_moments", plan.walk.blocks(), plan.walk.threads(), shared}, s,
                plane_moments_kernel<T, channels_last, vectorized>, k, plan.walk, MomentsOut{k.mean, k.var, partials});
       });

@@ -34,12 +34,6 @@ struct Moments {
 constexpr int kMomentsLoads =
     4;  // steps in flight in a thread: 64 bytes; 1024 threads of an SM then have 64 KiB in flight
 
-// Bytes of shared memory that a block's reduction needs: an entry for each column of each warp.
-template <class A, int M>
-constexpr size_t moments_shared_bytes(int threads) {
-  return size_t(threads) * sizeof(Moments<A, M>);
-}
-
 // Merges what the lanes of each group found; the result is lane 0's. All threads of the block come here.
 template <class A, int M>
 __device__ __forceinline__ void merge_lanes(Moments<A, M>& mine, const Walk& w, unsigned char* shared) {

@@ -33,6 +33,9 @@ struct Resident {
   size_t bytes() const { return area + size_t(rounds) * size_t(slots) * size_t(walk.threads()) * 16; }
 };
 
+// The most blocks of a cluster, up to 8, that can each have all of a multiprocessor's shared memory on the current device.
+int largest_cluster(const Stream& s);
+
 std::optional<Resident> resident_forward_plan(const AffineArgs& k, const HeadArgs& head, const Stream& s);
 std::optional<Resident> resident_backward_plan(const AffineArgs& k, const HeadArgs& head, const Stream& s);
 

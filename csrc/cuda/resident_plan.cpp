@@ -46,6 +46,8 @@ struct Chooser {
   // threads over a unit, the one that leaves the fewest places empty, which are the fewest steps for the busiest thread too.
   std::optional<Resident> fit(Scope scope, int blocks, int64_t units, int64_t groups, const Unit& unit) const {
     std::optional<Resident> best;
+    const int64_t bytes = (unit.n1 - unit.n0) * (unit.c1 - unit.c0) * s.positions() * element_bytes(s.type) * pieces;
+    if (bytes > int64_t(blocks) * int64_t(stream.shared)) return best;
     const Walk whole = walk_of(s, unit, threads, true);
     for (int lanes = least_lanes(whole, s); lanes <= whole.lanes; lanes *= 2)
       for (int rounds = 0; rounds <= 3; ++rounds) {  // 0: planes are not split
@@ -63,7 +65,7 @@ struct Chooser {
     r.rounds = int(ceil_div(w.lines * w.segments, int64_t(r.cluster) * w.groups));
     const int64_t steps = ceil_div(w.length, w.step);
     r.slots = pieces * int(ceil_div(steps, w.lanes) + (alignment.perfect ? 0 : 1));
-    const size_t reductions = size_t(w.threads()) * (8 + 16 * size_t(s.channels_last ? V : 1));
+    const size_t reductions = reduction_entries(w) * (8 + 16 * size_t(s.channels_last ? V : 1));
     const size_t bits = mask && !s.channels_last ? size_t(w.groups) * size_t(ceil_div(w.length, 32)) * 4 : 0;
     r.area = (std::max({reductions, bits, size_t(head_shared_bytes(w.threads()))}) + 15) / 16 * 16;
   }
@@ -77,7 +79,7 @@ struct Chooser {
 
   std::optional<Resident> parts(int64_t groups) const {
     const int64_t channels = s.C / groups, units = s.N * groups;
-    for (int cluster = 1; cluster <= (stream.major >= 9 ? 8 : 1); cluster *= 2) {
+    for (int cluster = 1; cluster <= stream.cluster; cluster *= 2) {
       if (units * cluster * tuning::kResidentIdle < stream.sms) continue;
       auto r = fit(cluster == 1 ? Scope::block : Scope::cluster, cluster, units, groups, {0, 1, 0, channels});
       if (r) return r;
@@ -89,8 +91,9 @@ struct Chooser {
     if (head.groups == 0 || norm_over_batch(head)) return whole_map();
     if (head.groups > 1 && head.K == 0) {
       const int64_t channels = s.C / head.groups;
-      // channels_last: a group's part of a row must be whole steps, and a sector (32 bytes) at least.
-      if (!s.channels_last || (channels % V == 0 && channels * element_bytes(s.type) >= 32))
+      // channels_last: a group's part of a row must be whole steps, a sector (32 bytes) at least, and whole bytes of a mask.
+      const int64_t whole = mask ? 8 : V;
+      if (!s.channels_last || (channels % whole == 0 && channels * element_bytes(s.type) >= 32))
         if (auto r = parts(head.groups)) return r;
     }
     return parts(1);

@@ -29,8 +29,8 @@ constexpr Blocks kGradBlocks = {2, 2, 2};  // likewise
 template <Acts acts>
 constexpr int kGradientSteps = acts == Acts::relu_like ? 2 : 1;
 
-// Blocks wanted in all where there is work for them: 8 for each of an H200's 132 SMs. A constant, so that splits and with
-// them the sums' last bits are the same on every GPU.
+// Blocks wanted in all where there is work for them: 8 for each of an H200's 132 SMs. A constant, so that splits are
+// the same on every GPU.
 constexpr int64_t kBlocks = 1056;
 
 // Steps (of 16 bytes) that a thread should have at least, or it spends its time on coefficients and reductions.
@@ -42,7 +42,7 @@ constexpr int kMaxColumns = 32;
 
 // Positions of a segment at most: a planar mask's bits are collected in shared memory, 8 KiB of it; and counts fit an int.
 constexpr int64_t kMaxLength = 65536;
-constexpr int64_t kMaxReduceLength = int64_t(1) << 30;
+constexpr int64_t kMaxReduceLength = int64_t(1) << 20;  // and a thread's sums, in the compute type, stay short
 
 // Resident kernels. One block of 512 threads with 128 registers each fills an SM's registers and may fill its shared memory;
 // where a thread needs more, blocks of 256: smooth activations, and backward 16-bit values (eight of them at a time with
@@ -51,7 +51,8 @@ constexpr int64_t kMaxReduceLength = int64_t(1) << 30;
 constexpr int resident_forward_threads(bool smooth) { return smooth ? 256 : 512; }
 constexpr int resident_backward_threads(bool smooth, int bytes) { return smooth || bytes == 2 ? 256 : 512; }
 constexpr int64_t kSmallUnit = 65536;
-constexpr int kResidentIdle = 2;  // at least sms/2 blocks, or the streaming kernels, which split planes, are faster
+constexpr int kResidentIdle =
+    2;  // at least sms/2 blocks, or the streaming kernels, which split planes, should be faster
 
 // Maps larger than this share of L2 are written past it (evict first): what stays is x, which the next pass reads.
 constexpr double kStreamShare = 0.25;

@@ -129,10 +129,22 @@ def choose(x: Tensor) -> str:
     if x.device.type == "cpu" and _backends["cpu"].available:
         return "cpu"
     if x.device.type == "cuda":
-        for name in ("cuda", "triton"):
-            if _backends[name].available:
-                return name
+        if _backends["cuda"].available and _has_kernels_for(x.device.index):
+            return "cuda"
+        if _backends["triton"].available:
+            return "triton"
     return "torch"
+
+
+_kernels_for: dict[int, bool] = {}
+
+
+@torch.compiler.assume_constant_result
+def _has_kernels_for(device: int) -> bool:
+    """Whether the CUDA extension was built for such a GPU: asked when a tensor comes, not by the import."""
+    if device not in _kernels_for:
+        _kernels_for[device] = bool(importlib.import_module("fusednorm._cuda").runs_on(device))
+    return _kernels_for[device]
 
 
 def kernel(name: str, backend: str) -> torch._ops.OpOverload:

@@ -198,6 +198,28 @@ def test_16_bit_parameters(backend, dtype):
     assert half_buffers.running_mean.dtype == dtype
 
 
+@pytest.mark.parametrize("act", ["relu", "relu6", "leaky_relu"])
+@pytest.mark.parametrize(("channels", "groups"), [(24, 2), (40, 2), (36, 3), (32, 4)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_groups_and_mask_bytes(backend, channels, groups, act):
+    """Groups of channels that end inside a byte of the mask."""
+    x = channels_last(torch.randn(4, channels, 5, 5))
+    residual, dy = channels_last(torch.randn(4, channels, 5, 5)), channels_last(torch.randn(4, channels, 5, 5))
+    weight, bias = torch.rand(channels), torch.rand(channels)
+
+    def results():
+        inputs = [t.clone().requires_grad_() for t in (x, residual, weight, bias)]
+        y = fusednorm.functional.group_norm(inputs[0], groups, *inputs[2:], residual=inputs[1], act=act)
+        return [y, *torch.autograd.grad(y, inputs, dy)]
+
+    with fusednorm.use_backend("torch"):
+        expected = results()
+    with fusednorm.use_backend(backend):
+        found = results()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["batch", "group"])
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("cpu", "torch")])  # others are emulated
 def test_many_samples(backend, kind):
