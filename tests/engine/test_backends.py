@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,6 +33,23 @@ def test_use_backend_nests_and_restores():
             raise ZeroDivisionError
         assert choose(torch.ones(1, 1)) == "torch"
     assert choose(torch.ones(1, 1)) == before
+
+
+@pytest.mark.parametrize(
+    ("cuda", "kernels", "triton", "expected"),
+    [
+        (True, True, True, "cuda"),
+        (True, False, True, "triton"),  # built for other GPUs
+        (False, True, True, "triton"),
+        (True, False, False, "torch"),
+    ],
+)
+def test_default_on_a_gpu(monkeypatch, cuda, kernels, triton, expected):
+    module = sys.modules["fusednorm.engine.backends"]
+    for name, available in (("cuda", cuda), ("triton", triton)):
+        monkeypatch.setitem(module._backends, name, module.Backend(name, available, "as the test says"))
+    monkeypatch.setitem(module._kernels_for, 0, kernels)
+    assert choose(SimpleNamespace(device=torch.device("cuda", 0))) == expected
 
 
 def test_unknown():
