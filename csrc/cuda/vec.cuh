@@ -108,7 +108,7 @@ __device__ __forceinline__ Raw<T, V> load(const T* p) {
     return {__ldg(reinterpret_cast<const uint4*>(p))};
 }
 
-// Writes p[0..V); `stream`: nobody will read it from the caches.
+// Writes p[0..V); `stream`: nobody will read it from the caches. Intrinsics both: the compiler splits a plain assignment.
 template <class T, int V>
 __device__ __forceinline__ void store(T* p, const Raw<T, V>& raw, bool stream) {
   if constexpr (V == 1)
@@ -116,7 +116,7 @@ __device__ __forceinline__ void store(T* p, const Raw<T, V>& raw, bool stream) {
   else if (stream)
     __stcs(reinterpret_cast<uint4*>(p), raw.bits);
   else
-    *reinterpret_cast<uint4*>(p) = raw.bits;
+    __stcg(reinterpret_cast<uint4*>(p), raw.bits);
 }
 
 // Value j of them. (j is known at compile time, so nothing is indexed.)
