@@ -33,6 +33,7 @@ def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
     assert "'polish' is not a stage: choose from stamp, build, check," in done.stderr
 
 
+@pytest.mark.slow
 def test_dry_run(tmp_path: Path) -> None:
     """Every stage in its process, tiny; its records, and its table."""
     done = bench("--dry-run", "--quick", "--out", str(tmp_path), "--commit", "c0ffee")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .build import HERE, ROOT, build, run_environment, unavailable
 
-pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))]
 
 SEEDS = range(5)
 

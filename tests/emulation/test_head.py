@@ -8,7 +8,7 @@ import pytest
 
 from .build import HERE, ROOT, build, run_environment, unavailable
 
-pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))]
 
 
 def test_head() -> None:
