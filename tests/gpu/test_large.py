@@ -67,7 +67,7 @@ def test_batch_norm(backend, shape, layout):
     for a, r, upstream, found, found_dr in pieces(x, residual, dy, y, dresidual):
         normed = (a - spread(mean)) * inverse
         z = weight * normed + bias + r
-        torch.testing.assert_close(found, z.relu(), atol=1e-2, rtol=2**-7)
+        torch.testing.assert_close(found, z.relu(), atol=1e-4, rtol=2**-8)
         g = upstream * (z > 0)
         assert ((found_dr != g) & (z.abs() > 1e-4)).sum() == 0, "dresidual is dy where the gradient passes, else 0"
         sum_g += per_channel(g)
@@ -77,4 +77,4 @@ def test_batch_norm(backend, shape, layout):
     for a, g, found in pieces(x, dresidual, dx):
         normed = (a - spread(mean)) * inverse
         expected = weight * inverse * (g - spread(sum_g / per) - normed * spread(sum_gx / per))
-        torch.testing.assert_close(found, expected, atol=1e-2, rtol=2**-7)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=2**-8)
