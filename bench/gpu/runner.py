@@ -32,6 +32,12 @@ class Options:
     commit: str
 
 
+def work() -> Path:
+    """WORK, made if it is not there: the runner may not have been what started a stage."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    return WORK
+
+
 def environment(dry: bool) -> dict[str, str]:
     """For everything that imports fusednorm: what the build stage built comes before the checkout.
 
@@ -48,7 +54,6 @@ def run(stages: Sequence[Stage], options: Options) -> int:
     started = time.monotonic()
     path = options.out / "records.jsonl"
     path.unlink(missing_ok=True)
-    WORK.mkdir(parents=True, exist_ok=True)
     complete = True
     try:
         with (options.out / "log.txt").open("w") as log:
@@ -82,7 +87,7 @@ def _run_stage(stage: Stage, seconds: float, options: Options, log: int) -> str:
     command += ["--quick"] if options.quick else []
     os.write(log, f"\n==== {stage.name} ====\n".encode())
     process = subprocess.Popen(
-        command, cwd=WORK, env=environment(options.dry), stdout=log, stderr=log, start_new_session=True
+        command, cwd=work(), env=environment(options.dry), stdout=log, stderr=log, start_new_session=True
     )
     deadline = time.monotonic() + seconds
     try:

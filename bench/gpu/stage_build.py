@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from .runner import ROOT, SITE, WORK
+from .runner import ROOT, SITE, WORK, work
 from .setting import Setting
 
 # In a process of its own: this one may have no fusednorm yet.
@@ -30,7 +30,7 @@ def run(setting: Setting) -> None:
     if not setting.dry:  # a dry run takes what is installed
         arch = os.environ.get("TORCH_CUDA_ARCH_LIST") or "{}.{}".format(*torch.cuda.get_device_capability(0))
         ok, lines = build(arch)
-    asked = subprocess.run([sys.executable, "-c", ASK], cwd=WORK, capture_output=True, text=True, check=False)
+    asked = subprocess.run([sys.executable, "-c", ASK], cwd=work(), capture_output=True, text=True, check=False)
     setting.write(
         kind="build",
         ok=ok and asked.returncode == 0,

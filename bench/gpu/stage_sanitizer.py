@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .runner import ROOT, WORK, environment
+from .runner import ROOT, environment, work
 from .setting import Setting
 
 TOOLS = ("memcheck", "racecheck", "synccheck")
@@ -53,7 +53,7 @@ def check(setting: Setting, sanitizer: list[str], tool: str, backend: str) -> No
         try:
             limit = max(setting.seconds_left(), 1)
             done = subprocess.run(
-                command, cwd=WORK, env=variables, stdout=file, stderr=subprocess.STDOUT, timeout=limit, check=False
+                command, cwd=work(), env=variables, stdout=file, stderr=subprocess.STDOUT, timeout=limit, check=False
             )
             code = done.returncode
         except subprocess.TimeoutExpired:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from . import records
-from .runner import ROOT, WORK, environment
+from .runner import ROOT, environment, work
 from .setting import Setting
 
 STARTS = 6
@@ -50,7 +50,7 @@ def start(setting: Setting, folder: Path, outcomes: Path) -> str:
     }
     try:
         limit = max(setting.seconds_left(), 1)
-        done = subprocess.run(command, cwd=WORK, env=environment(setting.dry) | own, check=False, timeout=limit)
+        done = subprocess.run(command, cwd=work(), env=environment(setting.dry) | own, check=False, timeout=limit)
     except subprocess.TimeoutExpired:
         return "ended for lack of time"
     return f"exit status {done.returncode}"
