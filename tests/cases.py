@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +12,25 @@ from torch import Tensor
 
 import fusednorm
 import fusednorm.reference
+from fusednorm.heads import ATTENTION_ACTS, ATTENTION_INPUTS
 
 BACKENDS = [name for name, backend in fusednorm.backends().items() if backend.available]
 ACTS = (None, "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu")
+TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LAYOUTS = ("nchw", "channels_last")
+
+# attention_input, attention_norm, attention_act: all there are.
+ATTENTION = list(itertools.product(ATTENTION_INPUTS, (True, False), ATTENTION_ACTS))
 
 
 def channels_last(x: Tensor) -> Tensor:
     """The same values with channels innermost in memory, for any number of dimensions."""
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """x as it is ("nchw"), or the same values "channels_last"."""
+    return channels_last(x) if layout == "channels_last" else x
 
 
 def maps_like(*shape: int) -> Tensor:
@@ -51,10 +64,16 @@ MAPS: dict[str, Callable[[], Tensor]] = {
 }
 
 
-def like(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x in another type, with x's strides even where they leave gaps."""
-    base = torch.empty(1 + sum(s * (n - 1) for s, n in zip(x.stride(), x.shape, strict=True)), dtype=dtype)
+def like(x: Tensor, dtype: torch.dtype, device: str = "cpu") -> Tensor:
+    """x in another type, and maybe elsewhere, with x's strides even where they leave gaps."""
+    size = 1 + sum(s * (n - 1) for s, n in zip(x.stride(), x.shape, strict=True))
+    base = torch.full((size,), float("nan"), dtype=dtype, device=device)  # gaps are never to be read
     return base.as_strided(x.shape, x.stride()).copy_(x)
+
+
+def normal_like(x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+    """Of x's shape, type and device."""
+    return torch.empty_like(x, memory_format=layout).copy_(torch.randn(x.shape, device=x.device))
 
 
 class Contender:
@@ -73,7 +92,45 @@ class Contender:
         self.tensors |= {name: b for name, b in layer.named_buffers() if b.is_floating_point()}
 
 
-def assert_twice_as_good(draws: list[tuple[Contender, Contender, Contender]], dtype: torch.dtype) -> None:
+Draw = tuple[Contender, Contender, Contender]
+
+
+def three_ways(
+    backend: str,
+    fused: torch.nn.Module,
+    plain: torch.nn.Module,
+    make_map: Callable[[], Tensor],
+    dtype: torch.dtype,
+    training: bool = True,
+    residual: bool = True,
+    draws: int = 4,
+    device: str = "cpu",
+) -> list[Draw]:
+    """The fused layer, the reference in the same type and the reference in float64, on maps drawn anew for each draw.
+
+    Residual and upstream gradient have x's layout in every other draw, and are contiguous in the rest.
+    """
+    fused, plain = fused.to(device), plain.to(device)
+    exact = copy.deepcopy(plain).double()
+    if dtype == torch.float64:
+        fused.double(), plain.double()
+    for layer in (fused, plain, exact):
+        layer.train(training)
+    found = []
+    for draw in range(draws):
+        x = like(make_map(), dtype, device)
+        layout = torch.preserve_format if draw % 2 == 0 else torch.contiguous_format
+        z = normal_like(x, layout) if residual else None
+        dy = normal_like(x, layout)
+        with fusednorm.use_backend(backend):
+            ours = Contender(fused, x, z, dy)
+        assert ours.tensors["y"].stride() == torch.empty_like(x).stride()
+        truth = Contender(exact, x.double(), None if z is None else z.double(), dy.double())
+        found.append((ours, Contender(plain, x, z, dy), truth))
+    return found
+
+
+def assert_twice_as_good(draws: list[Draw], dtype: torch.dtype) -> None:
     """Three ways: the fused layer's error is at most twice that of the same layer in the same type in plain PyTorch.
 
     Each draw is (fused, plain, truth); both errors are measured against float64, as root mean squares over all

@@ -5,17 +5,13 @@ The fused layer and the same layer in plain PyTorch in the same type, both again
 
 from __future__ import annotations
 
-import copy
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import fusednorm
 from bench.shapes import LAYOUTS
 
 from .setting import Setting
@@ -64,36 +60,23 @@ def run(setting: Setting) -> None:
 
 def check(setting: Setting, case: Case) -> None:
     dtype = getattr(torch, case.dtype)
-    layers = [layer.to(setting.device) for layer in shared.pair(case.layer, len(case.shape), case.shape[1], act="relu")]
-    fused, plain, exact = *layers, copy.deepcopy(layers[1]).double()
-    if dtype == torch.float64:
-        fused.double(), plain.double()
-    for layer in (fused, plain, exact):
-        layer.train(case.training)
-    draws = []
-    for _ in range(DRAWS):
-        x, residual, dy = (draw(make, case, dtype, setting.device) for make in (shared.maps_like, normal, normal))
-        with fusednorm.use_backend(case.backend):
-            ours = shared.Contender(fused, x, residual, dy)
-        truth = shared.Contender(exact, x.double(), residual.double(), dy.double())
-        draws.append((ours, shared.Contender(plain, x, residual, dy), truth))
+    fused, plain = shared.pair(case.layer, len(case.shape), case.shape[1], act="relu")
+    draws = shared.three_ways(
+        case.backend,
+        fused,
+        plain,
+        lambda: shared.laid_out(shared.maps_like(*case.shape), case.layout),
+        dtype,
+        training=case.training,
+        draws=DRAWS,
+        device=setting.device,
+    )
     problem = None
     try:
         shared.assert_twice_as_good(draws, dtype)
     except AssertionError as error:
         problem = str(error)
     setting.write(kind="check", **vars(case), ok=problem is None, problem=problem, **worst(draws))
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
-
-
-def draw(make: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> Tensor:
-    t = make(*case.shape)
-    t = shared.channels_last(t) if case.layout == "channels_last" else t
-    found: Tensor = shared.like(t, dtype).to(device)
-    return found
 
 
 def worst(draws: list[tuple[Any, Any, Any]]) -> dict[str, Any]:

@@ -7,6 +7,14 @@
 
 namespace fusednorm {
 
+// What a segment's group found of a plane.
+__device__ __forceinline__ void keep_segment(const Partials& p, int64_t segment, int64_t n, int64_t c, double first,
+                                             double second) {
+  const int64_t place = (segment * p.N + n) * p.C + c;
+  p.first[place] = first;
+  p.second[place] = second;
+}
+
 // (count, mean, M2) of segments -> mean and biased variance, dense N×C.
 template <class A>
 __device__ void merge_moments(const Partials& p, double* mean, A* var, const Unit& unit, const Team& team) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "affine.cuh"
+#include "lanes.cuh"
 #include "partials.cuh"
 #include "tuning.h"
 
@@ -14,34 +15,21 @@ template <int M>
 struct Sums {
   double g[M], gx[M];
 
-  __device__ __forceinline__ void add(const Sums& other) {
+  __device__ __forceinline__ void merge(const Sums& other) {
 #pragma unroll
     for (int j = 0; j < M; ++j) g[j] += other.g[j], gx[j] += other.gx[j];
   }
-};
 
-// Adds up what the lanes of each group found; the result is lane 0's. All threads of the block come here.
-template <int M>
-__device__ __forceinline__ void add_lanes(Sums<M>& mine, const Walk& w, unsigned char* shared) {
-  const int group = w.columns * w.lanes;
-  for (int offset = w.columns; offset < min(32, group); offset *= 2) {
-    Sums<M> other;
+  __device__ __forceinline__ Sums shuffled(int offset) const {
+    Sums other;
 #pragma unroll
     for (int j = 0; j < M; ++j) {
-      other.g[j] = __shfl_xor_sync(0xffffffffu, mine.g[j], offset);
-      other.gx[j] = __shfl_xor_sync(0xffffffffu, mine.gx[j], offset);
+      other.g[j] = __shfl_xor_sync(0xffffffffu, g[j], offset);
+      other.gx[j] = __shfl_xor_sync(0xffffffffu, gx[j], offset);
     }
-    mine.add(other);
+    return other;
   }
-  if (group <= 32) return;
-  auto* entries = reinterpret_cast<Sums<M>*>(shared);
-  const int thread = threadIdx.x, warp = thread / 32, column = thread % 32;
-  __syncthreads();  // who read the last item's entries has done so
-  if (column < w.columns) entries[warp * w.columns + column] = mine;
-  __syncthreads();
-  if (thread % group < w.columns)
-    for (int other = 1; other < group / 32; ++other) mine.add(entries[(warp + other) * w.columns + column]);
-}
+};
 
 // dy and x of one step, where they come from and what is made of them; shared with plane_affine_grad.
 template <class T, bool channels_last, bool vectorized, Acts acts>
@@ -164,15 +152,13 @@ __device__ __forceinline__ void reduce_item(const Walk& w, const AffineArgs& k, 
 #pragma unroll
     for (int j = 0; j < V; ++j) mine.g[0] += double(g_sum[j]), mine.gx[0] += double(gx_sum[j]);
   }
-  add_lanes<M>(mine, w, shared);
+  merge_lanes(mine, w, shared);
   if (item.lane != 0 || !item.real) return;
 #pragma unroll
   for (int j = 0; j < M; ++j) {
     const int64_t c = item.c + j;
     if (partials.segments > 1) {
-      const int64_t place = (item.segment * shape.N + item.n) * shape.C + c;
-      partials.first[place] = mine.g[j];
-      partials.second[place] = mine.gx[j];
+      keep_segment(partials, item.segment, item.n, c, mine.g[j], mine.gx[j]);
     } else {
       static_cast<A*>(k.dshift.data)[item.n * k.dshift.n + c * k.dshift.c] = A(mine.g[j]);
       static_cast<A*>(k.dscale.data)[item.n * k.dscale.n + c * k.dscale.c] = A(mine.gx[j]);

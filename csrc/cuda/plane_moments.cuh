@@ -6,6 +6,7 @@
 // a deviation of 1 three digits. Only the plane's mean is in full, in double.
 #pragma once
 
+#include "lanes.cuh"
 #include "partials.cuh"
 #include "walk.cuh"
 
@@ -29,34 +30,21 @@ struct Moments {
     }
     count = total;
   }
+
+  __device__ __forceinline__ Moments shuffled(int offset) const {
+    Moments other;
+    other.count = __shfl_xor_sync(0xffffffffu, count, offset);
+#pragma unroll
+    for (int j = 0; j < M; ++j) {
+      other.mean[j] = __shfl_xor_sync(0xffffffffu, mean[j], offset);
+      other.m2[j] = __shfl_xor_sync(0xffffffffu, m2[j], offset);
+    }
+    return other;
+  }
 };
 
 constexpr int kMomentsLoads =
     4;  // steps in flight in a thread: 64 bytes; 1024 threads of an SM then have 64 KiB in flight
-
-// Merges what the lanes of each group found; the result is lane 0's. All threads of the block come here.
-template <class A, int M>
-__device__ __forceinline__ void merge_lanes(Moments<A, M>& mine, const Walk& w, unsigned char* shared) {
-  const int group = w.columns * w.lanes;
-  for (int offset = w.columns; offset < min(32, group); offset *= 2) {
-    Moments<A, M> other;
-    other.count = __shfl_xor_sync(0xffffffffu, mine.count, offset);
-#pragma unroll
-    for (int j = 0; j < M; ++j) {
-      other.mean[j] = __shfl_xor_sync(0xffffffffu, mine.mean[j], offset);
-      other.m2[j] = __shfl_xor_sync(0xffffffffu, mine.m2[j], offset);
-    }
-    mine.merge(other);
-  }
-  if (group <= 32) return;
-  auto* entries = reinterpret_cast<Moments<A, M>*>(shared);
-  const int thread = threadIdx.x, warp = thread / 32, column = thread % 32;
-  __syncthreads();  // who read the last item's entries has done so
-  if (column < w.columns) entries[warp * w.columns + column] = mine;
-  __syncthreads();
-  if (thread % group < w.columns)
-    for (int other = 1; other < group / 32; ++other) mine.merge(entries[(warp + other) * w.columns + column]);
-}
 
 // Where a plane's moments go: `mean` (double) and `var`, or, of a segment, the partials.
 struct MomentsOut {
@@ -148,16 +136,14 @@ __device__ __forceinline__ void moments_item(const Walk& w, const Shape& shape, 
 #pragma unroll
     for (int j = 0; j < V; ++j) mine.merge({seen, {mean[j]}, {m2[j]}});
   }
-  merge_lanes<A, M>(mine, w, shared);
+  merge_lanes(mine, w, shared);
   if (item.lane != 0 || !item.real) return;
 #pragma unroll
   for (int j = 0; j < M; ++j) {
     const double full = double(pivot[j]) + mine.mean[j];
     const int64_t c = item.c + j;
     if (out.partials.segments > 1) {
-      const int64_t place = (item.segment * shape.N + item.n) * shape.C + c;
-      out.partials.first[place] = full;
-      out.partials.second[place] = mine.m2[j];
+      keep_segment(out.partials, item.segment, item.n, c, full, mine.m2[j]);
     } else {
       static_cast<double*>(out.mean.data)[item.n * out.mean.n + c * out.mean.c] = full;
       static_cast<A*>(out.var.data)[item.n * out.var.n + c * out.var.c] = A(mine.m2[j] / double(mine.count));

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 import fusednorm
-from tests.gpu.device import BACKENDS, KINDS, LAYOUTS, OURS, gradients, layers, normal, same_bits
+from tests.cases import LAYERS, LAYOUTS
+from tests.gpu.device import BACKENDS, OURS, gradients, layers, normal, same_bits
 
 SHAPES = [(8, 32, 29, 31), (2, 3, 300, 500), (64, 256, 14, 14)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=["many planes", "large planes", "ResNet"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", OURS)
 def test_from_run_to_run(backend, kind, shape, layout):
     layer, _ = layers(kind, 4, shape[1], act="relu")
@@ -48,7 +49,7 @@ def test_concurrent_streams(backend, shape, layout):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one device")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_second_device(backend, kind):
     """While the first is the current one."""

@@ -7,9 +7,10 @@ import torch
 from torch._dynamo.utils import counters
 
 import fusednorm
-from tests.gpu.device import BACKENDS, KINDS, LAYOUTS, gradients, layers, normal
+from tests.cases import LAYERS, LAYOUTS
+from tests.gpu.device import BACKENDS, gradients, layers, normal
 
-CASES = [(b, k, la) for b in BACKENDS for k in KINDS for la in LAYOUTS if b == "cuda" or k == "attentive batch"]
+CASES = [(b, k, la) for b in BACKENDS for k in LAYERS for la in LAYOUTS if b == "cuda" or k == "attentive batch"]
 
 
 @pytest.mark.parametrize(("backend", "kind", "layout"), CASES)

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import fusednorm
-from tests.cases import channels_last
-from tests.gpu.device import BACKENDS, DEVICE, KINDS, LAYOUTS, OURS, gradients, layers, normal
+from tests.cases import LAYERS, LAYOUTS, channels_last, laid_out
+from tests.gpu.device import BACKENDS, DEVICE, OURS, gradients, layers, normal
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("shape", [(0, 6, 4, 4), (3, 6, 0, 4)], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_empty(backend, kind, shape, training):
     layer = layers(kind, 4, 6, act="relu")[0].train(training)
@@ -38,7 +38,7 @@ def test_operators_of_empty_maps(backend):
     assert not dshift.any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("dims", [2, 4])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_position(backend, dims, kind):
@@ -69,13 +69,13 @@ def test_not_finite_in_one_sample(backend, kind, layout, value):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_constant_planes(backend, kind, layout):
     """Nothing to standardize: variance 0 however large the value, never below."""
     for level in (1.2345e4, 1e9):
-        x = (torch.rand(4, 3, 1, 1, device=DEVICE) * level + level).expand(4, 3, 70, 70).contiguous()
-        x = channels_last(x) if layout == "channels_last" else x
+        x = (torch.rand(4, 3, 1, 1, device=DEVICE) * level + level).expand(4, 3, 70, 70)
+        x = laid_out(x.contiguous(), layout)
         with fusednorm.use_backend(backend):
             mean, var = getattr(torch.ops.fusednorm.plane_moments, backend)(x)
             y = layers(kind, 4, 3)[0](x)
@@ -85,7 +85,7 @@ def test_constant_planes(backend, kind, layout):
         assert y.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_in_other_layouts(backend, kind):
     """dy comes expanded (from a sum), in the other layout, or with gaps; residual in another layout than x."""

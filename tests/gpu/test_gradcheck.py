@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import fusednorm
-from tests.cases import channels_last
-from tests.gpu.device import BACKENDS, DEVICE, KINDS, LAYOUTS, layers
+from tests.cases import LAYERS, LAYOUTS, channels_last
+from tests.gpu.device import BACKENDS, DEVICE, layers
 
 
 def function_and_inputs(kind, layout, training, residual, act):
@@ -30,7 +30,7 @@ def function_and_inputs(kind, layout, training, residual, act):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(("residual", "act"), [(False, None), (True, "relu"), (True, "silu"), (False, "gelu")], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradcheck(backend, kind, layout, residual, act, training):
     if backend != "cuda" and (act not in ("relu", "silu") or kind in ("batch", "group")):
@@ -40,7 +40,7 @@ def test_gradcheck(backend, kind, layout, residual, act, training):
         assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_gradients(backend, kind):
     call, inputs = function_and_inputs(kind, "nchw", True, True, "silu")

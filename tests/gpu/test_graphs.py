@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import fusednorm
-from tests.gpu.device import BACKENDS, KINDS, LAYOUTS, gradients, layers, normal, same_bits
+from tests.cases import LAYERS, LAYOUTS
+from tests.gpu.device import BACKENDS, gradients, layers, normal, same_bits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(4, 8, 5, 3), (8, 64, 56, 56)], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_replay(backend, kind, shape, layout, dtype):
     eager, _ = layers(kind, 4, shape[1], act="relu")

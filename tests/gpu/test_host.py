@@ -6,14 +6,15 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import fusednorm
-from tests.gpu.device import BACKENDS, DEVICE, KINDS, LAYOUTS, gradients, layers, needs_cuda_backend, normal
+from tests.cases import LAYERS, LAYOUTS
+from tests.gpu.device import BACKENDS, DEVICE, gradients, layers, needs_cuda_backend, normal
 
 MOST_LAUNCHES = 3  # a direction: two streaming passes and the head between them
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_waits_for_the_gpu(backend, kind, layout, training):
     """By torch's own account of its calls, and by the GPU's being still at work when the host is done."""
@@ -53,7 +54,7 @@ def profiler_works():
 @needs_cuda_backend
 @pytest.mark.parametrize("shape", [(2, 8, 4, 4), (32, 256, 56, 56), (2, 16, 512, 512)], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 def test_launches(profiler_works, kind, layout, shape):
     """Without running statistics, whose update is torch's."""
     options = {"track_running_stats": False} if "batch" in kind else {}
@@ -69,7 +70,7 @@ def test_launches(profiler_works, kind, layout, shape):
         assert 1 <= len(names) <= MOST_LAUNCHES, names
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "torch"])
 def test_memory(backend, kind):
     """At its peak a step holds y, the mask, dx and dresidual, and little else."""

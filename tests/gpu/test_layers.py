@@ -5,8 +5,8 @@ import zlib
 import pytest
 import torch
 
-from tests.cases import ACTS, MAPS, channels_last
-from tests.gpu.device import BACKENDS, HAS_CUDA, KINDS, LAYOUTS, TYPES, compare
+from tests.cases import ACTS, LAYERS, LAYOUTS, MAPS, TYPES, laid_out
+from tests.gpu.device import BACKENDS, HAS_CUDA, compare
 
 # The cuda backend meets everything. Triton compiles a kernel for each type, layout and activation, and plain PyTorch
 # is the others' last resort: they meet a part.
@@ -16,7 +16,7 @@ SOME_TYPES = ("float32", "bfloat16")
 
 def cases():
     for name in MAPS:
-        for kind in KINDS:
+        for kind in LAYERS:
             for dtype in TYPES:
                 draw = zlib.crc32(f"{name} {kind} {dtype}".encode())
                 if HAS_CUDA:
@@ -35,14 +35,13 @@ def test_maps_layers_types(backend, name, kind, dtype, act, residual, training):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_mean_far_from_zero(backend, kind, layout):
     """Mean 1e4 with deviation 1: x itself carries 1e-3 of rounding, and no more than that may be lost."""
 
     def make_map():
-        x = (torch.randn(4, 8, 64, 64) + 1e4).double()
-        return channels_last(x) if layout == "channels_last" else x
+        return laid_out((torch.randn(4, 8, 64, 64) + 1e4).double(), layout)
 
     compare(backend, kind, make_map, torch.float32)
 
@@ -59,8 +58,7 @@ def test_large_and_lopsided(backend, kind, shape, layout):
     """Planes split over blocks, more planes than a grid's second dimension has, many channels."""
 
     def make_map():
-        x = torch.randn(shape, dtype=torch.float64)
-        return channels_last(x) if layout == "channels_last" else x
+        return laid_out(torch.randn(shape, dtype=torch.float64), layout)
 
     compare(backend, kind, make_map, torch.float32, draws=2, act="relu")
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from tests.cases import ACTS, MAPS
-from tests.gpu.device import BACKENDS, LAYOUTS, compare
+import fusednorm
+import fusednorm.reference
+from tests.cases import ACTS, ATTENTION, LAYOUTS, MAPS, assert_twice_as_good, three_ways
+from tests.gpu.device import BACKENDS, DEVICE, compare
 
 MOST = [name for name in BACKENDS if name == "cuda"]
 OTHERS = [name for name in BACKENDS if name != "cuda"]
@@ -26,9 +28,7 @@ def test_some_activations(backend, act, residual):
     compare(backend, "attentive batch", MAPS["nchw"], torch.float32, act=act, residual=residual)
 
 
-@pytest.mark.parametrize("attention_act", ["relu", "sigmoid", "softmax", "hsigmoid"])
-@pytest.mark.parametrize("attention_norm", [True, False], ids=["A2", "A1"])
-@pytest.mark.parametrize("attention_input", ["mean", "mean_std", "rsd"])
+@pytest.mark.parametrize(("attention_input", "attention_norm", "attention_act"), ATTENTION)
 @pytest.mark.parametrize("kind", ["attentive batch", "attentive group"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -53,22 +53,10 @@ def test_attention(backend, training, kind, attention_input, attention_norm, att
 @pytest.mark.parametrize("backend", MOST)
 def test_sizes_of_the_attention(backend, channels, components):
     """The head alone decides: a few positions."""
-    import copy
-
-    import fusednorm
-    import fusednorm.reference
-    from tests.cases import Contender, assert_twice_as_good
-    from tests.gpu.device import normal
-
     torch.manual_seed(1)
-    fused = fusednorm.AttentiveBatchNorm2d(channels, components).cuda()
-    plain = fusednorm.reference.AttentiveBatchNorm2d(channels, components).cuda()
+    fused, plain = (ns.AttentiveBatchNorm2d(channels, components) for ns in (fusednorm, fusednorm.reference))
     plain.load_state_dict(fused.state_dict())
-    exact = copy.deepcopy(plain).double()
-    draws = []
-    for _ in range(4):
-        x, dy = normal(16, channels, 3, 5), normal(16, channels, 3, 5)
-        with fusednorm.use_backend(backend):
-            ours = Contender(fused, x, None, dy)
-        draws.append((ours, Contender(plain, x, None, dy), Contender(exact, x.double(), None, dy.double())))
+    draws = three_ways(
+        backend, fused, plain, lambda: torch.randn(16, channels, 3, 5), torch.float32, residual=False, device=DEVICE
+    )
     assert_twice_as_good(draws, torch.float32)

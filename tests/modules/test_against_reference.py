@@ -10,18 +10,20 @@ import fusednorm
 import fusednorm.reference
 from tests.cases import (
     ACTS,
+    ATTENTION,
     BACKENDS,
     LAYERS,
+    LAYOUTS,
     MAPS,
+    TYPES,
     Contender,
     assert_twice_as_good,
     channels_last,
-    like,
+    laid_out,
     maps_like,
     pair,
+    three_ways,
 )
-
-TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def compare(backend, kind, make_map, dtype, training=True, residual=True, **options):
@@ -31,22 +33,8 @@ def compare(backend, kind, make_map, dtype, training=True, residual=True, **opti
 
 
 def compare_layers(backend, fused, plain, make_map, dtype, training=True, residual=True):
-    exact = copy.deepcopy(plain).double()
-    if dtype == torch.float64:
-        fused.double(), plain.double()
-    for layer in (fused, plain, exact):
-        layer.train(training)
-    draws = []
-    for _ in range(2 if backend == "triton" else 4):  # the interpreter takes its time
-        x = like(make_map(), dtype)
-        other = torch.randn(x.shape).to(dtype) if residual else None
-        dy = torch.randn(x.shape).to(dtype)
-        with fusednorm.use_backend(backend):
-            ours = Contender(fused, x, other, dy)
-        assert ours.tensors["y"].stride() == torch.empty_like(x).stride()
-        truth = Contender(exact, x.double(), None if other is None else other.double(), dy.double())
-        draws.append((ours, Contender(plain, x, other, dy), truth))
-    assert_twice_as_good(draws, dtype)
+    draws = 2 if backend == "triton" else 4  # the interpreter takes its time
+    assert_twice_as_good(three_ways(backend, fused, plain, make_map, dtype, training, residual, draws), dtype)
 
 
 def cases():
@@ -73,7 +61,7 @@ def test_maps_layers_types(backend, name, kind, dtype, act, residual, training):
     compare(backend, kind, MAPS[name], TYPES[dtype], training, residual, act=act, **options)
 
 
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -81,9 +69,7 @@ def test_activations(backend, act, residual, layout):
     compare(backend, "attentive batch", MAPS[layout], torch.float32, act=act, residual=residual)
 
 
-@pytest.mark.parametrize("attention_act", ["relu", "sigmoid", "softmax", "hsigmoid"])
-@pytest.mark.parametrize("attention_norm", [True, False], ids=["A2", "A1"])
-@pytest.mark.parametrize("attention_input", ["mean", "mean_std", "rsd"])
+@pytest.mark.parametrize(("attention_input", "attention_norm", "attention_act"), ATTENTION)
 @pytest.mark.parametrize("kind", ["attentive batch", "attentive group"])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -101,15 +87,14 @@ def test_attention(backend, training, kind, attention_input, attention_norm, att
     )
 
 
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_mean_far_from_zero(backend, kind, layout):
     """Mean 1e4 with deviation 1: x itself carries 1e-3 of rounding, and no more than that may be lost."""
 
     def make_map():
-        x = (torch.randn(4, 8, 16, 16) + 1e4).double()
-        return channels_last(x) if layout == "channels_last" else x
+        return laid_out((torch.randn(4, 8, 16, 16) + 1e4).double(), layout)
 
     compare(backend, kind, make_map, torch.float32)
     fused, plain = pair(kind, 4, 8)
@@ -120,7 +105,7 @@ def test_mean_far_from_zero(backend, kind, layout):
     assert (y - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("kind", ["batch", "attentive batch"])
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
@@ -128,22 +113,19 @@ def test_few_channels(backend, kind, mean, layout):
     """Long sums in channels_last: thousands of positions of three channels."""
 
     def make_map():
-        x = (torch.randn(4, 3, 70, 70) + mean).double()
-        return channels_last(x) if layout == "channels_last" else x
+        return laid_out((torch.randn(4, 3, 70, 70) + mean).double(), layout)
 
     compare(backend, kind, make_map, torch.float32)
 
 
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_constant_planes(backend, kind, layout):
     """Nothing to standardize: variance 0 however large the value, never below."""
     for level in (1.2345e4, 3.3333e4, 1e9):
         x = torch.rand(4, 3, 1, 1) * level + level
-        x = x.expand(4, 3, 70, 70).contiguous()
-        if layout == "channels_last":
-            x = channels_last(x)
+        x = laid_out(x.expand(4, 3, 70, 70).contiguous(), layout)
         with fusednorm.use_backend(backend):
             mean, var = getattr(torch.ops.fusednorm.plane_moments, backend)(x)
             y = pair(kind, 4, 3)[0](x)
