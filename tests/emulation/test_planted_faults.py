@@ -29,7 +29,7 @@ FAULTS = {
     "none": Fault("plane_moments.cu", "plane_moments.cuh", "", "", "1 passed"),
     "missing barrier": Fault(
         "plane_moments.cu",
-        "plane_moments.cuh",
+        "lanes.cuh",
         "entries[warp * w.columns + column] = mine;\n  __syncthreads();",
         "entries[warp * w.columns + column] = mine;",
         "AssertionError",
@@ -44,8 +44,8 @@ FAULTS = {
     "wrong shuffle mask": Fault(
         "plane_moments.cu",
         "plane_moments.cuh",
-        "__shfl_xor_sync(0xffffffffu, mine.count",
-        "__shfl_xor_sync(0x0000ffffu, mine.count",
+        "__shfl_xor_sync(0xffffffffu, count",
+        "__shfl_xor_sync(0x0000ffffu, count",
         "mask",
     ),
 }
