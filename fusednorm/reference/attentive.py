@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .activation import activate, check_act
-from .batch_norm import BatchNorm1d, BatchStandardization
-from .group_norm import GroupStandardization
-from .standardize import in_compute_type, instance_moments
+from .activation import check_act
+from .batch_norm import Batch, BatchNorm1d
+from .group_norm import Group
+from .options import check_choice
+from .parts import NormLayer, Part, Recalibration, linear, per_plane
+from .standardize import instance_moments
 
 ATTENTION_INPUTS = ("mean", "mean_std", "rsd")
 ATTENTION_ACTS = ("relu", "sigmoid", "softmax", "hsigmoid")
@@ -66,44 +68,44 @@ def attention_activation(a: Tensor, kind: str) -> Tensor:
 
 def attentive_recalibration(x_hat: Tensor, lambda_: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Eq. 8 by way of eq. 9: x_hat (N, C, *positions), lambda_ (N, K), gamma and beta (K, C)."""
-    per_plane = (*x_hat.shape[:2], *(1 for _ in x_hat.shape[2:]))
-    Gamma = (lambda_ @ gamma).view(per_plane)
-    Beta = (lambda_ @ beta).view(per_plane)
-    return Gamma * x_hat + Beta
+    Gamma, Beta = lambda_ @ gamma, lambda_ @ beta
+    return per_plane(Gamma, x_hat) * x_hat + per_plane(Beta, x_hat)
 
 
-class _Attentive(nn.Module):
-    """The half of AN that is the same whatever x_hat is: the mixture and its attention."""
+class Attentive(Recalibration):
+    """The half of AN that is the same whatever x_hat is: the mixture and its attention, eqs. 7-11.
+
+    State: weight = gamma (K, C), bias = beta (K, C), attention.weight (K, C), or (K, 2C) for "mean_std",
+    attention.bias (K,) in A1 (`attention_norm=False`), attention_norm.* of a BatchNorm1d(K) in A2, which has
+    running statistics with `track_running_stats`.
+    """
 
     weight: nn.Parameter
     bias: nn.Parameter
     attention: nn.Linear
     attention_norm: BatchNorm1d | None
 
-    def add_attention(
+    def __init__(
         self,
-        num_features: int,
-        num_components: int,
-        track_running_stats: bool,
-        attention_input: str,
-        attention_norm: bool,
-        attention_act: str,
-        attention_eps: float,
-        act: str | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
+        num_channels: int,
+        num_components: int = 10,
+        *,
+        attention_input: str = "rsd",
+        attention_norm: bool = True,
+        attention_act: str = "hsigmoid",
+        attention_eps: float = 1e-3,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """Create the parameters; apart from `__init__` because the standardizations have one already."""
-        if attention_input not in ATTENTION_INPUTS:
-            raise ValueError(f"attention_input must be one of {', '.join(ATTENTION_INPUTS)}, got {attention_input!r}")
-        if attention_act not in ATTENTION_ACTS:
-            raise ValueError(f"attention_act must be one of {', '.join(ATTENTION_ACTS)}, got {attention_act!r}")
+        Part.__init__(self)
+        check_choice("attention_input", attention_input, ATTENTION_INPUTS)
+        check_choice("attention_act", attention_act, ATTENTION_ACTS)
         self.num_components = num_components
         self.attention_input = attention_input
         self.attention_act = attention_act
         self.attention_eps = attention_eps
-        self.act = check_act(act)
-        K, C = num_components, num_features
+        K, C = num_components, num_channels
         inputs = 2 * C if attention_input == "mean_std" else C
         self.weight = nn.Parameter(torch.empty(K, C, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(K, C, device=device, dtype=dtype))
@@ -127,34 +129,24 @@ class _Attentive(nn.Module):
         if self.attention.bias is not None:
             nn.init.zeros_(self.attention.bias)
 
-    def standardize(self, x: Tensor) -> Tensor:
-        """x_hat of eq. 1; the other base class supplies it."""
-        raise NotImplementedError
-
     def attention_weights(self, x: Tensor) -> Tensor:
         """lambda (N, K) = A(x) of eq. 7, x (N, C, *positions)."""
-        s = attention_input(x, self.attention_input, self.attention_eps)
-        fc = self.attention
-        a = functional.linear(s, fc.weight.to(s.dtype), None if fc.bias is None else fc.bias.to(s.dtype))
+        a = linear(self.attention, attention_input(x, self.attention_input, self.attention_eps))
         if self.attention_norm is not None:
             a = self.attention_norm(a)
         return attention_activation(a, self.attention_act)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        z = in_compute_type(x)
-        lambda_ = self.attention_weights(z)
+    def recalibrate(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        lambda_ = self.attention_weights(x)
         gamma, beta = self.weight.to(lambda_.dtype), self.bias.to(lambda_.dtype)
-        y = attentive_recalibration(self.standardize(z), lambda_, gamma, beta)
-        return activate(y, residual, self.act).to(x.dtype)
+        return attentive_recalibration(x_hat, lambda_, gamma, beta)
 
 
-class _AttentiveBatchNorm(BatchStandardization, _Attentive):
+class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
     """AN with Batch Normalization: act(eq. 8 + residual); in and out (N, C, *positions).
 
-    State: weight = gamma (K, C), bias = beta (K, C), attention.weight (K, C), or (K, 2C) for "mean_std",
-    attention.bias (K,) in A1 (`attention_norm=False`), attention_norm.* of a BatchNorm1d(K) in A2, and
-    running_mean, running_var (C,), num_batches_tracked. Without `track_running_stats` no running
-    statistics exist, attention_norm's neither. The defaults are the paper's best: RSD, A2, hsigmoid.
+    State: as in Attentive, and running_mean, running_var (C,), num_batches_tracked. Without `track_running_stats`
+    no running statistics exist, attention_norm's neither. The defaults are the paper's best: RSD, A2, hsigmoid.
     """
 
     def __init__(
@@ -173,19 +165,20 @@ class _AttentiveBatchNorm(BatchStandardization, _Attentive):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, track_running_stats, device, dtype)
-        self.add_attention(
+        Batch.__init__(self, num_features, eps, momentum, track_running_stats, device=device, dtype=dtype)
+        Attentive.__init__(
+            self,
             num_features,
             num_components,
-            track_running_stats,
-            attention_input,
-            attention_norm,
-            attention_act,
-            attention_eps,
-            act,
-            device,
-            dtype,
+            attention_input=attention_input,
+            attention_norm=attention_norm,
+            attention_act=attention_act,
+            attention_eps=attention_eps,
+            track_running_stats=track_running_stats,
+            device=device,
+            dtype=dtype,
         )
+        self.act = check_act(act)
 
 
 class AttentiveBatchNorm1d(_AttentiveBatchNorm):
@@ -203,7 +196,7 @@ class AttentiveBatchNorm3d(_AttentiveBatchNorm):
     allowed_dims = (5,)
 
 
-class AttentiveGroupNorm(GroupStandardization, _Attentive):
+class AttentiveGroupNorm(NormLayer, Group, Attentive):
     """AN with Group Normalization: act(eq. 8 + residual); in and out (N, C, *positions).
 
     num_groups = num_channels is Instance Normalization, num_groups = 1 Layer Normalization. State as in
@@ -226,16 +219,16 @@ class AttentiveGroupNorm(GroupStandardization, _Attentive):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_groups, num_channels, eps)
-        self.add_attention(
+        Group.__init__(self, num_groups, num_channels, eps)
+        Attentive.__init__(
+            self,
             num_channels,
             num_components,
-            True,
-            attention_input,
-            attention_norm,
-            attention_act,
-            attention_eps,
-            act,
-            device,
-            dtype,
+            attention_input=attention_input,
+            attention_norm=attention_norm,
+            attention_act=attention_act,
+            attention_eps=attention_eps,
+            device=device,
+            dtype=dtype,
         )
+        self.act = check_act(act)

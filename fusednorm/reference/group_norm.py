@@ -1,40 +1,58 @@
 """Group Normalization; Instance Normalization is one channel a group, Layer Normalization one group."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .activation import activate, check_act
-from .batch_norm import affine as affine_transformation
-from .standardize import group_moments, in_compute_type, standardize
+from .activation import check_act
+from .affine import Affine
+from .options import check_count
+from .parts import NormLayer, Part, Standardization
+from .standardize import group_moments, standardize
 
 
-class GroupStandardization(nn.Module):
+def check_groups(name: str, num_groups: int, num_channels: int) -> None:
+    """Groups of channels of one size."""
+    check_count(name, num_groups)
+    if num_channels % num_groups != 0:
+        raise ValueError(f"{name}: expected a divisor of {num_channels} channels, got {num_groups} groups")
+
+
+class Group(Standardization):
     """x (N, C, *positions) -> x_hat (eq. 1 of AN) with each sample's and group's own statistics."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float) -> None:
-        super().__init__()
-        if num_channels % num_groups != 0:
-            raise ValueError(f"{num_channels} channels cannot be split into {num_groups} groups")
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
+        Part.__init__(self)
+        check_groups("num_groups", num_groups, num_channels)
         self.num_groups = num_groups
         self.num_channels = num_channels
         self.eps = eps
 
     def standardize(self, x: Tensor) -> Tensor:
         """x_hat, of x's shape."""
-        if x.shape[1] != self.num_channels:
-            raise ValueError(f"expected {self.num_channels} channels, got {tuple(x.shape)}")
+        self.check_input(x, self.num_channels)
         mu, var = group_moments(x, self.num_groups)
         return standardize(x, mu, var, self.eps)
 
 
-class GroupNorm(GroupStandardization):
+class Layer(Group):
+    """A sample's own statistics, over all channels and positions."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(1, num_channels, eps)
+
+
+class Instance(Group):
+    """A plane's own statistics, over the positions of one channel of one sample."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(num_channels, num_channels, eps)
+
+
+class GroupNorm(NormLayer, Group, Affine):
     """act(gamma_c x_hat + beta_c + residual), AN eqs. 1 and 2; in and out (N, C, *positions).
 
     State: weight = gamma (C,) and bias = beta (C,) if `affine`, as torch.nn.GroupNorm.
     """
-
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -47,18 +65,6 @@ class GroupNorm(GroupStandardization):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_groups, num_channels, eps)
-        self.affine = affine
+        Group.__init__(self, num_groups, num_channels, eps)
+        Affine.__init__(self, num_channels, affine, device=device, dtype=dtype)
         self.act = check_act(act)
-        if affine:
-            self.weight = nn.Parameter(torch.ones(num_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.zeros(num_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y = self.standardize(in_compute_type(x))
-        if self.weight is not None and self.bias is not None:
-            y = affine_transformation(y, self.weight, self.bias)
-        return activate(y, residual, self.act).to(x.dtype)
