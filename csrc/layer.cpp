@@ -1,5 +1,7 @@
 #include "layer.h"
 
+#include <algorithm>
+
 namespace fusednorm {
 
 const void* Parameters::operator()(const Optional& t, int64_t count, const char* name) {
@@ -22,41 +24,78 @@ void check_dense(const Tensor& t, int64_t count, ScalarType type, const char* na
                   ": not what norm_forward returned");
 }
 
-int attention_input_of(const std::string& name) { return name == "mean" ? 0 : name == "mean_std" ? 1 : 2; }
-int attention_act_of(const std::string& name) {
-  return name == "relu" ? 0 : name == "sigmoid" ? 1 : name == "softmax" ? 2 : 3;
+Over over_of(const Layer& l, int64_t i) { return Over(((l.scopes >> (4 * i)) & 15) - 1); }
+
+int64_t scopes_of(const Layer& l) {
+  int64_t count = 0;
+  while (count < 4 && (l.scopes >> (4 * count)) & 15) ++count;
+  return count;
 }
 
-HeadArgs head_args(const Layer& l, const Shape& s, const Tensor& x, const Tensor& mean, const Tensor& var,
-                   Parameters& take) {
-  STD_TORCH_CHECK(l.running_mean.has_value() == l.running_var.has_value() && (l.groups >= 0 || l.running_mean) &&
-                      l.norm_weight.has_value() == l.norm_bias.has_value() &&
-                      l.norm_mean.has_value() == l.norm_var.has_value() && (!l.fc_weight || (l.weight && l.bias)) &&
-                      (l.groups <= 0 || x.sizes()[1] % l.groups == 0),
-                  "fusednorm: a layer's tensors must come in pairs, and groups divide the channels");
+bool in_pairs(const Optional& a, const Optional& b) { return a.has_value() == b.has_value(); }
+
+// That what a kind needs is there. Sizes are checked where the tensors are taken.
+void check_layer(const Layer& l, int64_t C) {
+  const auto standardize = Standardize(l.standardize);
+  const auto recalibrate = Recalibrate(l.recalibrate);
+  const bool attentive = recalibrate == Recalibrate::attentive, scaling = recalibrate == Recalibrate::scaling;
+  const bool squeeze = recalibrate == Recalibrate::squeeze_excite, switchable = standardize == Standardize::switchable;
+  STD_TORCH_CHECK(l.standardize >= 0 && l.standardize <= int64_t(Standardize::identity) && l.recalibrate >= 0 &&
+                      l.recalibrate <= int64_t(Recalibrate::squeeze_excite) && l.groups > 0 && C % l.groups == 0,
+                  "fusednorm: a layer: kinds must be known, and groups divide the channels");
+  STD_TORCH_CHECK(in_pairs(l.running_mean, l.running_var) && in_pairs(l.mean_weight, l.var_weight) &&
+                      in_pairs(l.norm_weight, l.norm_bias) && in_pairs(l.norm_mean, l.norm_var),
+                  "fusednorm: a layer: tensors that belong together must come in pairs");
+  STD_TORCH_CHECK(switchable == l.mean_weight.has_value() &&
+                      (standardize == Standardize::representative) == l.center_weight.has_value() &&
+                      (attentive || squeeze) == l.fc_weight.has_value() && (l.fc_weight || !l.fc_bias) &&
+                      (scaling || squeeze) == l.gate_weight.has_value() && (!scaling || l.gate_bias) &&
+                      (l.gate_weight || !l.gate_bias) && (attentive || !l.norm_weight) &&
+                      (!attentive || (l.weight && l.bias)) &&
+                      (!l.running_mean || (standardize != Standardize::group && standardize != Standardize::identity)),
+                  "fusednorm: a layer: expected the tensors of its kinds, and no others");
+  const int64_t count = scopes_of(l);
+  bool known = switchable == (count > 0) && (l.scopes >> (4 * count)) == 0;
+  for (int64_t i = 0; i < count; ++i) known = known && over_of(l, i) <= Over::group;
+  STD_TORCH_CHECK(known, "fusednorm: scopes: not known");
+}
+
+HeadArgs head_args(const Layer& l, const Shape& s, const Tensor& mean, const Tensor& var, Parameters& take) {
+  check_layer(l, s.C);
   HeadArgs k{};
   k.f64 = s.type == Type::f64;
   k.N = s.N, k.C = s.C, k.S = s.positions(), k.K = l.components();
+  k.standardize = Standardize(l.standardize), k.recalibrate = Recalibrate(l.recalibrate);
   k.groups = l.groups, k.eps = l.eps;
   k.mean = static_cast<const double*>(mean.data_ptr());
   k.v = var.data_ptr();
-  const int64_t affine = k.K ? k.K * k.C : k.C, inputs = l.attention_input == "mean_std" ? 2 * k.C : k.C;
+  const bool attentive = k.recalibrate == Recalibrate::attentive;
+  const int64_t affine = attentive ? k.K * k.C : k.C;
   k.weight = take(l.weight, affine, "weight");
   k.bias = take(l.bias, affine, "bias");
-  if (l.groups < 0) {
-    k.running_mean = take(l.running_mean, k.C, "running_mean");
-    k.running_var = take(l.running_var, k.C, "running_var");
-  }
-  k.fc_weight = take(l.fc_weight, k.K * inputs, "fc_weight");
+  k.running_mean = take(l.running_mean, k.C, "running_mean");
+  k.running_var = take(l.running_var, k.C, "running_var");
+  k.scopes = scopes_of(l);
+  for (int64_t i = 0; i < k.scopes; ++i) k.over[i] = over_of(l, i);
+  k.unbiased = l.unbiased;
+  if (k.scopes) k.ratio_groups = std::max<int64_t>(1, l.mean_weight->numel() / k.scopes);
+  STD_TORCH_CHECK(k.C % k.ratio_groups == 0, "fusednorm: mean_weight: rows must divide the channels");
+  k.mean_weight = take(l.mean_weight, k.ratio_groups * k.scopes, "mean_weight");
+  k.var_weight = take(l.var_weight, k.ratio_groups * k.scopes, "var_weight");
+  k.center_weight = take(l.center_weight, k.C, "center_weight");
+  k.center_std = l.center_std;
+  k.source = int(l.source), k.gate = int(l.gate);
+  k.source_eps = l.source_eps, k.norm_eps = l.norm_eps;
+  const bool two = attentive && k.source == 1;  // mean and std
+  k.fc_weight = take(l.fc_weight, k.K * (two ? 2 : 1) * k.C, "fc_weight");
   k.fc_bias = take(l.fc_bias, k.K, "fc_bias");
   k.attention_norm = l.norm_weight.has_value();
   k.norm_weight = take(l.norm_weight, k.K, "norm_weight");
   k.norm_bias = take(l.norm_bias, k.K, "norm_bias");
   k.norm_mean = take(l.norm_mean, k.K, "norm_mean");
   k.norm_var = take(l.norm_var, k.K, "norm_var");
-  k.attention_input = attention_input_of(l.attention_input);
-  k.attention_act = attention_act_of(l.attention_act);
-  k.attention_eps = l.attention_eps, k.attention_norm_eps = l.attention_norm_eps;
+  k.gate_weight = take(l.gate_weight, k.K ? k.C * k.K : k.C, "gate_weight");
+  k.gate_bias = take(l.gate_bias, k.C, "gate_bias");
   return k;
 }
 
@@ -72,6 +111,14 @@ Tensor new_logits(const Tensor& x, int64_t N, int64_t K) {
 
 }  // namespace
 
+bool Layer::over_batch() const {
+  const auto kind = Standardize(standardize);
+  bool batch = kind == Standardize::batch || kind == Standardize::representative;
+  for (int64_t i = 0; kind == Standardize::switchable && i < scopes_of(*this); ++i)
+    batch = batch || over_of(*this, i) == Over::batch;
+  return batch && !running_mean;
+}
+
 Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed) {
   if (!parameter) return nothing(x, compute_type(x));
   return zeroed ? torch::stable::new_zeros(x, parameter->sizes(), compute_type(x))
@@ -81,7 +128,7 @@ Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed) {
 ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& x, const Optional& residual,
                             const std::string& act, bool save_mask) {
   refuse_empty(x);
-  const int64_t K = layer.components(), channels = layer.groups == 0 ? shape.C : 0;
+  const int64_t K = layer.components(), channels = layer.over_batch() ? shape.C : 0;
   const int64_t components = layer.norm_weight && !layer.norm_mean ? K : 0;
   ForwardCall call{x,
                    Parameters(x),
@@ -100,7 +147,7 @@ ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor
                    new_vector(x, components),
                    new_vector(x, components)};
   HeadArgs& head = call.head;
-  head = head_args(layer, shape, x, call.mean, call.var, call.parameters);
+  head = head_args(layer, shape, call.mean, call.var, call.parameters);
   head.scale = call.scale.data_ptr(), head.shift = call.shift.data_ptr(), head.z = call.z.data_ptr();
   head.batch_mean = data_or_null(call.batch_mean), head.batch_var = data_or_null(call.batch_var);
   head.z_mean = data_or_null(call.z_mean), head.z_var = data_or_null(call.z_var);
@@ -137,7 +184,7 @@ BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tens
   k.scale = per_plane(scale, x, "scale"), k.shift = per_plane(shift, x, "shift");
   k.dscale = per_plane(call.dscale, x, "dscale"), k.dshift = per_plane(call.dshift, x, "dshift");
   HeadGradArgs& to = call.head;
-  to.head = head_args(layer, shape, x, mean, var, call.parameters);
+  to.head = head_args(layer, shape, mean, var, call.parameters);
   to.head.scale = scale.data_ptr(), to.head.shift = shift.data_ptr(), to.head.z = z.data_ptr();
   to.dscale = call.dscale.data_ptr(), to.dshift = call.dshift.data_ptr();
   if (to.head.needs_moments()) to.a = call.a.data_ptr(), to.b = call.b.data_ptr();

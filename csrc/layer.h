@@ -3,6 +3,7 @@
 //   void forward(ForwardCall&);  void backward(BackwardCall&);  static constexpr bool adds_gradients;   (onto zeros)
 #pragma once
 
+#include <tuple>
 #include <vector>
 
 #include "tensors.h"
@@ -22,16 +23,24 @@ class Parameters {
   std::vector<Tensor> kept_;
 };
 
-// What both directions are told of the layer, in the order of the operators' schemas.
+// What both directions are told of the layer, in the order of the operators' schemas (fusednorm/engine/operators.py).
 struct Layer {
-  Optional weight, bias, running_mean, running_var, fc_weight, fc_bias, norm_weight, norm_bias, norm_mean, norm_var;
-  int64_t groups;
+  Optional weight, bias, running_mean, running_var, mean_weight, var_weight, center_weight, fc_weight, fc_bias,
+      norm_weight, norm_bias, norm_mean, norm_var, gate_weight, gate_bias;
+  int64_t standardize, groups, scopes;  // scopes: (Over + 1) << 4i for the i-th
+  bool unbiased, center_std;
   double eps;
-  std::string attention_input, attention_act;
-  double attention_eps, attention_norm_eps;
+  int64_t recalibrate, source, gate;
+  double source_eps, norm_eps;
 
   int64_t components() const { return fc_weight ? fc_weight->sizes()[0] : 0; }
+  bool over_batch() const;  // whether statistics of the batch are taken
 };
+
+// Its members' types. In the schemas `act` follows.
+using LayerTypes = std::tuple<Optional, Optional, Optional, Optional, Optional, Optional, Optional, Optional, Optional,
+                              Optional, Optional, Optional, Optional, Optional, Optional, int64_t, int64_t, int64_t,
+                              bool, bool, double, int64_t, int64_t, int64_t, double, double>;
 
 struct ForwardCall {
   const Tensor& x;
@@ -71,19 +80,17 @@ Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed);
 
 inline void* data_or_null(const Tensor& t) { return t.numel() ? t.data_ptr() : nullptr; }
 
-template <class Device>
-struct LayerOperators {
-  using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-  using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+template <class Device, class Types = LayerTypes>
+struct LayerOperators;
 
-  static Forward norm_forward(Tensor x, Optional residual, Optional weight, Optional bias, Optional running_mean,
-                              Optional running_var, Optional fc_weight, Optional fc_bias, Optional norm_weight,
-                              Optional norm_bias, Optional norm_mean, Optional norm_var, int64_t groups, double eps,
-                              std::string attention_input, std::string attention_act, double attention_eps,
-                              double attention_norm_eps, std::string act, bool save_mask) {
-    const Layer layer{weight,          bias,          running_mean,  running_var,       fc_weight, fc_bias,
-                      norm_weight,     norm_bias,     norm_mean,     norm_var,          groups,    eps,
-                      attention_input, attention_act, attention_eps, attention_norm_eps};
+template <class Device, class... L>
+struct LayerOperators<Device, std::tuple<L...>> {
+  using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+  using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                              Tensor, Tensor>;
+
+  static Forward norm_forward(Tensor x, Optional residual, L... l, std::string act, bool save_mask) {
+    const Layer layer{l...};
     Device device(x);
     ForwardCall call = prepare_forward(layer, device.shape_of(x), x, residual, act, save_mask);
     device.forward(call);
@@ -92,31 +99,34 @@ struct LayerOperators {
   }
 
   static Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor mean, Tensor var,
-                                Tensor scale, Tensor shift, Tensor z, Optional weight, Optional bias,
-                                Optional running_mean, Optional running_var, Optional fc_weight, Optional fc_bias,
-                                Optional norm_weight, Optional norm_bias, Optional norm_mean, Optional norm_var,
-                                int64_t groups, double eps, std::string attention_input, std::string attention_act,
-                                double attention_eps, double attention_norm_eps, std::string act, bool need_dx,
+                                Tensor scale, Tensor shift, Tensor z, L... l, std::string act, bool need_dx,
                                 bool need_dresidual) {
-    const Layer layer{weight,          bias,          running_mean,  running_var,       fc_weight, fc_bias,
-                      norm_weight,     norm_bias,     norm_mean,     norm_var,          groups,    eps,
-                      attention_input, attention_act, attention_eps, attention_norm_eps};
+    const Layer layer{l...};
     Device device(x);
     BackwardCall call =
         prepare_backward(layer, device.shape_of(x), dy, x, residual, mask, mean, var, scale, shift, z, act);
-    auto gradient = [&](const Optional& parameter) { return gradient_of(x, parameter, Device::adds_gradients); };
-    Tensor dweight = gradient(weight), dbias = gradient(bias), dfc_weight = gradient(fc_weight);
-    Tensor dfc_bias = gradient(fc_bias), dnorm_weight = gradient(norm_weight), dnorm_bias = gradient(norm_bias);
+    auto gradient = [&](const Optional& parameter, void*& to) {
+      Tensor found = gradient_of(x, parameter, Device::adds_gradients);
+      to = data_or_null(found);
+      return found;
+    };
+    HeadGradArgs& to = call.head;
+    Tensor dweight = gradient(layer.weight, to.dweight), dbias = gradient(layer.bias, to.dbias);
+    Tensor dmean_weight = gradient(layer.mean_weight, to.dmean_weight);
+    Tensor dvar_weight = gradient(layer.var_weight, to.dvar_weight);
+    Tensor dcenter_weight = gradient(layer.center_weight, to.dcenter_weight);
+    Tensor dfc_weight = gradient(layer.fc_weight, to.dfc_weight), dfc_bias = gradient(layer.fc_bias, to.dfc_bias);
+    Tensor dnorm_weight = gradient(layer.norm_weight, to.dnorm_weight);
+    Tensor dnorm_bias = gradient(layer.norm_bias, to.dnorm_bias);
+    Tensor dgate_weight = gradient(layer.gate_weight, to.dgate_weight);
+    Tensor dgate_bias = gradient(layer.gate_bias, to.dgate_bias);
     Tensor dx = need_dx ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
     Tensor dresidual = need_dresidual ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
     if (need_dx) call.dx = operand(dx, x, "dx");
     if (need_dresidual) call.dresidual = operand(dresidual, x, "dresidual");
-    HeadGradArgs& to = call.head;
-    to.dweight = data_or_null(dweight), to.dbias = data_or_null(dbias), to.dfc_weight = data_or_null(dfc_weight);
-    to.dfc_bias = data_or_null(dfc_bias), to.dnorm_weight = data_or_null(dnorm_weight);
-    to.dnorm_bias = data_or_null(dnorm_bias);
     device.backward(call);
-    return {dx, dresidual, dweight, dbias, dfc_weight, dfc_bias, dnorm_weight, dnorm_bias};
+    return {dx,         dresidual, dweight,      dbias,      dmean_weight, dvar_weight, dcenter_weight,
+            dfc_weight, dfc_bias,  dnorm_weight, dnorm_bias, dgate_weight, dgate_bias};
   }
 };
 

@@ -1,36 +1,27 @@
 """fusednorm: normalization layers that also pay attention, fused.
 
-Layers are nn.Modules called as `layer(x, residual=None)`; `fusednorm.functional` has a function for each. Every
-layer reads x twice and writes the result once, forward, with statistics, attention, residual and activation in those
-passes. `backends()` says what runs them here.
+Layers are nn.Modules called as `layer(x, residual=None)`; `fusednorm.functional` has a function for each. Most read
+x twice and write the result once, forward, with statistics, attention, residual and activation in those passes.
+`RecalibratedNorm` joins any of `standardizations` with any of `recalibrations`, `FusedNorm` takes a head of your own,
+`official` converts checkpoints. `backends()` says what runs them here.
 """
 
-from . import functional
+from . import functional, official, recalibrations, standardizations
 from ._version import __version__
+from .averaging import average_statistics
 from .engine import Backend, backends, use_backend
-from .modules import (
-    AttentiveBatchNorm1d,
-    AttentiveBatchNorm2d,
-    AttentiveBatchNorm3d,
-    AttentiveGroupNorm,
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    GroupNorm,
-)
+from .modules import *  # noqa: F403  # its __all__
+from .modules import __all__ as _layers
 
 __all__ = [
-    "AttentiveBatchNorm1d",
-    "AttentiveBatchNorm2d",
-    "AttentiveBatchNorm3d",
-    "AttentiveGroupNorm",
+    *_layers,
     "Backend",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "GroupNorm",
     "__version__",
+    "average_statistics",
     "backends",
     "functional",
+    "official",
+    "recalibrations",
+    "standardizations",
     "use_backend",
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .engine.activations import NAMES as ACTIVATIONS
 
@@ -66,6 +68,50 @@ def check_running(name: str, mean: Tensor | None, var: Tensor | None, x: Tensor,
             raise ValueError(f"{name}{which}: expected a buffer, got a tensor that requires grad")
 
 
+def check_scopes(scopes: object, known: Sequence[str]) -> None:
+    """Scopes of a switchable normalization: some, each once."""
+    if not isinstance(scopes, tuple) or not scopes or len(set(scopes)) != len(scopes) or set(scopes) - set(known):
+        raise ValueError(f"scopes: expected some of {', '.join(map(repr, known))}, each once, got {scopes!r}")
+
+
+def check_ratios(name: str, t: Tensor, x: Tensor, scopes: int) -> None:
+    """Control parameters of a switchable normalization: (k), or (groups of ratios, k)."""
+    C = x.shape[1]
+    if isinstance(t, Tensor) and t.dim() == 2 and t.shape[0] > 0 and C % t.shape[0] == 0:
+        check_parameter(name, t, x, (t.shape[0], scopes))
+    else:
+        check_parameter(name, t, x, (scopes,), required=True)
+
+
+def check_rows(name: str, t: Tensor) -> int:
+    """The number of rows of a matrix."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(t).__name__}")
+    if t.dim() != 2 or t.shape[0] < 1:
+        raise ValueError(f"{name}: expected a matrix of at least 1 row, got shape {tuple(t.shape)}")
+    return t.shape[0]
+
+
+def check_window(name: str, t: Tensor) -> None:
+    """A convolution's weight along channels."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(t).__name__}")
+    if t.dim() != 3 or t.shape[-1] % 2 != 1:
+        raise ValueError(f"{name}: expected shape (1, 1, k) with k odd, got {tuple(t.shape)}")
+
+
+def check_embedding(x: Tensor, similarity: str, embedding: tuple[Tensor, ...]) -> None:
+    """Two convolutions each for query and key."""
+    if similarity != "mean_difference":
+        raise ValueError(f"embedding: expected similarity 'mean_difference' with it, got {similarity!r}")
+    if x.dim() != 4:
+        raise ValueError(f"x: expected (N, C, H, W) input to embed, got shape {tuple(x.shape)}")
+    if len(embedding) != 8:
+        raise ValueError(f"embedding: expected 8 tensors, got {len(embedding)}")
+    for i, t in enumerate(embedding):
+        check_parameter(f"embedding[{i}]", t, x, (1,) if i % 2 else (1, 1, 3, 3), required=True)
+
+
 def check_components(weight: Tensor) -> int:
     """K of the mixture's weight (K, C)."""
     if not isinstance(weight, Tensor):
@@ -83,13 +129,52 @@ def check_batch_values(x: Tensor) -> None:
         )
 
 
-def check_batch_samples(x: Tensor) -> None:
-    """BN over the attention's components needs two samples."""
+def check_batch_samples(name: str, x: Tensor) -> None:
+    """BN of one value a sample, in a head, needs two samples."""
     if x.shape[0] == 1 and x.numel() > 0:
+        hint = "; with one sample use attention_norm=False" if name == "attention_norm" else ""
         raise ValueError(
-            "x: expected at least two samples to normalize the attention over (attention_norm) by batch statistics, got"
-            f" shape {tuple(x.shape)}; with one sample use attention_norm=False"
+            f"x: expected at least two samples for {name} to take batch statistics of, got shape {tuple(x.shape)}{hint}"
         )
+
+
+_checked_heads: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ...]) -> None:
+    """A user's head: its results' shapes, and that it closes over no tensor that wants a gradient. Once a head."""
+    if torch.compiler.is_compiling() or head in _checked_heads or x.numel() == 0:
+        return
+    wide = torch.promote_types(x.dtype, torch.float32)
+    planes = torch.ones(x.shape[:2], dtype=wide, device=x.device)
+    with torch.enable_grad():
+        if isinstance(head, nn.Module):
+            own = {name: _lent(t, wide) for name, t in (*head.named_parameters(), *head.named_buffers())}
+            found = torch.func.functional_call(head, own, (planes, planes.clone()))
+        else:
+            found = head(planes, planes.clone(), *(_lent(t, wide) for t in parameters))
+    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(t, Tensor) for t in found):
+        raise TypeError(f"head: expected it to return a tuple (scale, shift) of tensors, got {_kinds(found)}")
+    for name, t in zip(("scale", "shift"), found, strict=True):
+        if t.requires_grad:
+            raise ValueError(
+                f"head: expected every tensor that wants a gradient among its parameters, {name} closes over one"
+            )
+        ends = zip(reversed(t.shape), reversed(planes.shape), strict=False)
+        if t.dim() > 2 or any(ours not in (1, theirs) for ours, theirs in ends):
+            raise ValueError(f"head: expected {name} to broadcast to {tuple(planes.shape)}, got shape {tuple(t.shape)}")
+    _checked_heads.add(head)
+
+
+def _lent(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy, as the engine gives it to a head."""
+    return t.detach().to(dtype, copy=True) if t.is_floating_point() else t.detach().clone()
+
+
+def _kinds(found: object) -> str:
+    if isinstance(found, tuple):
+        return f"({', '.join(type(t).__name__ for t in found)})"
+    return type(found).__name__
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], otherwise: str = "") -> None:
@@ -112,12 +197,12 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
-def check_groups(num_groups: int, num_channels: int) -> None:
+def check_groups(num_groups: int, num_channels: int, name: str = "num_groups") -> None:
     """Groups of channels of one size."""
-    check_count("num_groups", num_groups)
+    check_count(name, num_groups)
     check_count("num_channels", num_channels)
     if num_channels % num_groups != 0:
-        raise ValueError(f"num_groups: expected a divisor of num_channels = {num_channels}, got {num_groups}")
+        raise ValueError(f"{name}: expected a divisor of num_channels = {num_channels}, got {num_groups}")
 
 
 def check_eps(name: str, value: float) -> None:

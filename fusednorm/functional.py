@@ -10,29 +10,35 @@ gradients, and leaves running statistics alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from . import checks
-from .engine import normalize
-from .heads import ATTENTION_ACTS, ATTENTION_INPUTS, Affine, Attentive, Batch, Group, Head, Running
+from . import checks, parts
+from .heads import UserHead
+from .heads.planes import Restrict
+from .parts import AttentionNorm, Factor
 
-Factor = float | Tensor
-
-
-class AttentionNorm(NamedTuple):
-    """The batch normalization of the attention's components (AN eq. 11, choice A2); each tensor (K).
-
-    training: whether it takes the batch's statistics and updates its running ones; None: as the layer.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor | None = None
-    running_var: Tensor | None = None
-    momentum: Factor = 0.1
-    training: bool | None = None
+__all__ = [
+    "AttentionNorm",
+    "attentive_batch_norm",
+    "attentive_group_norm",
+    "batch_norm",
+    "efficient_channel_attention",
+    "filter_response_norm",
+    "fused_norm",
+    "gather_excite",
+    "global_response_norm",
+    "group_norm",
+    "instance_enhancement_batch_norm",
+    "normalization_attention",
+    "representative_batch_norm",
+    "squeeze_excite",
+    "style_recalibration",
+    "switchable_norm",
+]
 
 
 def batch_norm(
@@ -55,13 +61,8 @@ def batch_norm(
     running ones are used.
     """
     checks.check_input(x)
-    standardize, running = _batch_standardization(x, running_mean, running_var, training, eps)
-    _check_affine(x, weight, bias, (x.shape[1],))
-    head = Head(standardize, Affine())
-    y, statistics = _run(x, residual, head, act, (*running, weight, bias))
-    if training:
-        _update((running_mean, running_var), statistics, momentum)
-    return y
+    standardize = parts.batch(x, running_mean, running_var, training, momentum, eps)
+    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act)
 
 
 def group_norm(
@@ -80,10 +81,7 @@ def group_norm(
     standardized to 0.
     """
     checks.check_input(x)
-    checks.check_groups(num_groups, x.shape[1])
-    _check_affine(x, weight, bias, (x.shape[1],))
-    head = Head(Group(num_groups, eps), Affine())
-    return _run(x, residual, head, act, (weight, bias))[0]
+    return parts.run(x, parts.group(x, num_groups, eps), parts.affine(x, weight, bias), residual, act)
 
 
 def attentive_batch_norm(
@@ -120,15 +118,20 @@ def attentive_batch_norm(
         residual, act: as in this module's docstring.
     """
     checks.check_input(x)
-    standardize, running = _batch_standardization(x, running_mean, running_var, training, eps)
-    attentive = _attentive(x, weight, bias, attention_weight, attention_input, attention_act, attention_eps)
-    norm = _attention_norm(x, attention_bias, attention_norm, weight.shape[0], training)
-    head = Head(standardize, attentive)
-    y, statistics = _run(x, residual, head, act, (*running, weight, bias, attention_weight, attention_bias, *norm))
-    if training:
-        _update((running_mean, running_var), statistics[:2], momentum)
-    _update_attention(attention_norm, statistics[-2:], training)
-    return y
+    standardize = parts.batch(x, running_mean, running_var, training, momentum, eps)
+    recalibrate = parts.attentive(
+        x,
+        weight,
+        bias,
+        attention_weight,
+        attention_bias,
+        attention_norm,
+        training,
+        attention_input,
+        attention_act,
+        attention_eps,
+    )
+    return parts.run(x, standardize, recalibrate, residual, act)
 
 
 def attentive_group_norm(
@@ -153,83 +156,238 @@ def attentive_group_norm(
     `training` matters to attention_norm alone.
     """
     checks.check_input(x)
-    checks.check_groups(num_groups, x.shape[1])
-    attentive = _attentive(x, weight, bias, attention_weight, attention_input, attention_act, attention_eps)
-    norm = _attention_norm(x, attention_bias, attention_norm, weight.shape[0], training)
-    head = Head(Group(num_groups, eps), attentive)
-    y, statistics = _run(x, residual, head, act, (weight, bias, attention_weight, attention_bias, *norm))
-    _update_attention(attention_norm, statistics, training)
-    return y
+    standardize = parts.group(x, num_groups, eps)
+    recalibrate = parts.attentive(
+        x,
+        weight,
+        bias,
+        attention_weight,
+        attention_bias,
+        attention_norm,
+        training,
+        attention_input,
+        attention_act,
+        attention_eps,
+    )
+    return parts.run(x, standardize, recalibrate, residual, act)
 
 
-def _run(
-    x: Tensor, residual: Tensor | None, head: Head, act: str | None, tensors: tuple[Tensor | None, ...]
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    checks.check_residual(residual, x)
-    checks.check_act(act)
-    return normalize(x, residual, head, act, tensors)
+def representative_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    center_weight: Tensor | None = None,
+    scale_weight: Tensor | None = None,
+    scale_bias: Tensor | None = None,
+    training: bool = False,
+    momentum: Factor = 0.1,
+    eps: float = 1e-5,
+    *,
+    center: str | None = "mean",
+    scale: str | None = "mean",
+    restrict: Restrict = "sigmoid",
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """Representative BatchNorm (RBN eqs. 5-12): see RepresentativeBatchNorm2d for the equations and options. All (C).
+
+    Running statistics are those of the centred map; the rest is as in batch_norm.
+    """
+    checks.check_input(x)
+    standardize = parts.representative(x, center, center_weight, running_mean, running_var, training, momentum, eps)
+    recalibrate = parts.scaling(x, weight, bias, scale_weight, scale_bias, scale, restrict)
+    return parts.run(x, standardize, recalibrate, residual, act)
 
 
-def _batch_standardization(
-    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, training: bool, eps: float
-) -> tuple[Batch | Running, tuple[Tensor, ...]]:
-    """Batch statistics or running ones, and the tensors that go with them."""
-    checks.check_eps("eps", eps)
-    checks.check_running("", running_mean, running_var, x, (x.shape[1],))
-    if training or running_mean is None or running_var is None:
-        checks.check_batch_values(x)
-        return Batch(eps), ()
-    return Running(eps), (running_mean, running_var)
+def switchable_norm(
+    x: Tensor,
+    mean_weight: Tensor,
+    var_weight: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: Factor = 0.1,
+    eps: float = 1e-5,
+    *,
+    scopes: tuple[str, ...] = ("instance", "layer", "batch"),
+    num_groups: int = 1,
+    unbiased: bool = False,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """Switchable Normalization (SN eqs. 3-5): see SwitchableNorm2d for the equations and options.
+
+    mean_weight and var_weight are the control parameters, (k) for k scopes or (groups of ratios, k); running statistics
+    (C) are the scope "batch"'s, its variance as it is used.
+    """
+    checks.check_input(x)
+    standardize = parts.switchable(
+        x, mean_weight, var_weight, running_mean, running_var, training, momentum, eps, scopes, num_groups, unbiased
+    )
+    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act)
 
 
-def _check_affine(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...], required: bool = False
-) -> None:
-    checks.check_parameter("weight", weight, x, shape, required)
-    checks.check_parameter("bias", bias, x, shape, required)
+def squeeze_excite(
+    x: Tensor,
+    reduce_weight: Tensor,
+    expand_weight: Tensor,
+    reduce_bias: Tensor | None = None,
+    expand_bias: Tensor | None = None,
+    *,
+    gate: Restrict = "sigmoid",
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """act(x R(W2 relu(W1 m + b1) + b2) + residual), m the plane means: see SqueezeExcite.
+
+    reduce_weight is (h, C), expand_weight (C, h).
+    """
+    checks.check_input(x)
+    recalibrate = parts.squeeze_excite(x, None, None, reduce_weight, reduce_bias, expand_weight, expand_bias, gate)
+    return parts.run(x, parts.identity(), recalibrate, residual, act)
 
 
-def _attentive(
-    x: Tensor, weight: Tensor, bias: Tensor, attention_weight: Tensor, source: str, act: str, eps: float
-) -> Attentive:
-    checks.check_choice("attention_input", source, ATTENTION_INPUTS)
-    checks.check_choice("attention_act", act, ATTENTION_ACTS)
-    checks.check_eps("attention_eps", eps)
-    K, C = checks.check_components(weight), x.shape[1]
-    _check_affine(x, weight, bias, (K, C), required=True)
-    width = 2 * C if source == "mean_std" else C
-    checks.check_parameter("attention_weight", attention_weight, x, (K, width), required=True)
-    return Attentive(source, act, eps)
+def efficient_channel_attention(
+    x: Tensor,
+    conv_weight: Tensor,
+    *,
+    gate: Restrict = "sigmoid",
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """act(x R(conv(m)) + residual): see EfficientChannelAttention. conv_weight is (1, 1, k)."""
+    checks.check_input(x)
+    recalibrate = parts.efficient_channel_attention(x, None, None, conv_weight, gate)
+    return parts.run(x, parts.identity(), recalibrate, residual, act)
 
 
-def _attention_norm(
-    x: Tensor, attention_bias: Tensor | None, norm: AttentionNorm | None, K: int, training: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """The head's last four tensors; without running ones the batch's statistics are taken."""
-    checks.check_parameter("attention_bias", attention_bias, x, (K,))
-    if norm is None:
-        return None, None, None, None
-    checks.check_parameter("attention_norm.weight", norm.weight, x, (K,), required=True)
-    checks.check_parameter("attention_norm.bias", norm.bias, x, (K,), required=True)
-    checks.check_running("attention_norm.", norm.running_mean, norm.running_var, x, (K,))
-    if _norm_trains(norm, training) or norm.running_mean is None or norm.running_var is None:
-        checks.check_batch_samples(x)
-        return norm.weight, norm.bias, None, None
-    return norm.weight, norm.bias, norm.running_mean, norm.running_var
+def style_recalibration(
+    x: Tensor,
+    style_weight: Tensor,
+    norm: AttentionNorm,
+    training: bool = False,
+    eps: float = 1e-5,
+    *,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """act(x sigmoid(BN(style_weight . (mean, std))) + residual): see StyleRecalibration. style_weight is (C, 2)."""
+    checks.check_input(x)
+    recalibrate = parts.style_recalibration(x, None, None, style_weight, norm, training, eps)
+    return parts.run(x, parts.identity(), recalibrate, residual, act)
 
 
-def _norm_trains(norm: AttentionNorm, training: bool) -> bool:
-    return training if norm.training is None else norm.training
+def gather_excite(x: Tensor, *, residual: Tensor | None = None, act: str | None = None) -> Tensor:
+    """act(x sigmoid(m) + residual), m the plane means: see GatherExcite."""
+    checks.check_input(x)
+    return parts.run(x, parts.identity(), parts.gather_excite(x, None, None), residual, act)
 
 
-def _update_attention(norm: AttentionNorm | None, statistics: tuple[Tensor | None, ...], training: bool) -> None:
-    if norm is not None and _norm_trains(norm, training):
-        _update((norm.running_mean, norm.running_var), statistics, norm.momentum)
+def global_response_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float = 1e-6,
+    *,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """act(weight x G/(mean_c G + eps) + bias + x + residual): see GlobalResponseNorm. weight and bias are (C)."""
+    checks.check_input(x)
+    return parts.run(x, parts.identity(), parts.global_response(x, weight, bias, eps), residual, act)
 
 
-def _update(running: tuple[Tensor | None, ...], batch: tuple[Tensor | None, ...], factor: Factor) -> None:
-    """running = (1 - factor)*running + factor*batch, in place. Neither needs a gradient."""
-    for old, new in zip(running, batch, strict=False):  # an empty batch has no statistics
-        if old is not None and new is not None:
-            weight = factor.to(old.dtype) if isinstance(factor, Tensor) else factor
-            old.lerp_(new if new.dtype == old.dtype else new.to(old.dtype), weight)
+def instance_enhancement_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    enhance_weight: Tensor,
+    enhance_bias: Tensor,
+    training: bool = False,
+    momentum: Factor = 0.1,
+    eps: float = 1e-5,
+    *,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """batch_norm with its weight times sigmoid(enhance_weight m + enhance_bias): see InstanceEnhancementBatchNorm2d."""
+    checks.check_input(x)
+    standardize = parts.batch(x, running_mean, running_var, training, momentum, eps)
+    recalibrate = parts.scaling(x, weight, bias, enhance_weight, enhance_bias, "input_mean")
+    return parts.run(x, standardize, recalibrate, residual, act)
+
+
+def filter_response_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    threshold: Tensor | None = None,
+    eps: float = 1e-6,
+    *,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C)."""
+    checks.check_input(x)
+    checks.check_parameter("bias", bias, x, (x.shape[1],), required=True)
+    checks.check_parameter("threshold", threshold, x, (x.shape[1],))
+    standardize = parts.filter_response(eps)
+    if threshold is None:
+        return parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
+    # max(z, t) = relu(z - t) + t; the first part in the engine's passes. Not in 16 bits: t's gradient is the difference
+    # of two sums.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    bias, threshold = bias.to(wide), threshold.to(wide)
+    y = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu")
+    return (y + threshold.view(-1, *(1 for _ in x.shape[2:]))).to(x.dtype)
+
+
+def normalization_attention(
+    x: Tensor,
+    gain: Tensor,
+    offset: Tensor,
+    *,
+    similarity: str | None = "l1",
+    embedding: tuple[Tensor, ...] = (),
+    unbiased: bool = False,
+    eps: float = 1e-5,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """The Normalization-Attention module on a map (NA eqs. 4-9): see NormalizationAttention. gain and offset are (1).
+
+    embedding: weights (1, 1, 3, 3) and biases (1) of the two convolutions of query, then of key.
+    """
+    checks.check_input(x)
+    recalibrate = parts.normalization_attention(x, None, None, gain, offset, similarity, embedding, unbiased, eps)
+    return parts.run(x, parts.identity(), recalibrate, residual, act)
+
+
+def fused_norm(
+    x: Tensor,
+    head: Callable[..., Any],
+    *parameters: Tensor,
+    residual: Tensor | None = None,
+    act: str | None = None,
+) -> Tensor:
+    """act(scale*x + shift + residual) with (scale, shift) = head(mean, var, *parameters): see FusedNorm.
+
+    head is a function, or an nn.Module that has its parameters itself. A function must be given every tensor that
+    wants a gradient.
+    """
+    checks.check_input(x)
+    if not callable(head):
+        raise TypeError(f"head: expected an nn.Module or a function of mean and var, got {type(head).__name__}")
+    if isinstance(head, nn.Module) and parameters:
+        raise TypeError("parameters: expected none beside an nn.Module, which has its own")
+    checks.check_head(head, x, parameters)
+    if not isinstance(head, nn.Module):
+        return parts.run_head(x, UserHead(head), parameters, residual, act)
+    own, buffers = dict(head.named_parameters()), dict(head.named_buffers())
+    user = UserHead(head, (*own, *buffers), len(own))
+    return parts.run_head(x, user, (*own.values(), *buffers.values()), residual, act)

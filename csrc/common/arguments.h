@@ -54,39 +54,67 @@ struct MomentsArgs {
   PerPlane mean, var;  // mean is double whatever the type
 };
 
-// The N×C part of the hot layers: standardization over the batch, over groups of channels or by running statistics,
-// then an affine or attentive recalibration. docs/engine.md has the formulas. All arrays are dense and, but for the
-// means, of the compute type; null where absent.
+// What planes are standardized with, and the affine map after it. The order is fusednorm/engine/native.py's.
+enum class Standardize { batch, group, switchable, representative, identity };
+enum class Recalibrate { affine, attentive, scaling, squeeze_excite };
+// Scopes of a switchable normalization.
+enum class Over { instance, layer, batch, group };
+// Functions between 0 and 1 of scaling and squeeze-excite.
+enum class Restrict { sigmoid, tanh, hsigmoid };
+
+// The N×C part of the hot layers: a standardization and a recalibration. docs/engine.md has the formulas. All arrays are
+// dense and, but for the means, of the compute type; null where absent.
 struct HeadArgs {
   bool f64;
   int64_t N, C, S;
-  int64_t groups;  // 0: batch statistics; > 0: that many groups of channels; -1: running statistics
+  Standardize standardize;
+  Recalibrate recalibrate;
   double eps;
-  const double* mean;                                       // N×C plane means
-  const void *m, *v;                                        // N×C: the means rounded, the pivots; plane variances
-  const void *weight, *bias;                                // K×C where attentive, else C
-  const void *running_mean, *running_var;                   // C
-  int64_t K = 0;                                            // components of the attention, 0: affine
+  const double* mean;                                          // N×C plane means
+  const void *m, *v;                                           // N×C: the means rounded, the pivots; plane variances
+  const void *weight, *bias;                                   // K×C where attentive, else C
+  const void *running_mean = nullptr, *running_var = nullptr;  // C; given, they are the batch's statistics
+  int64_t groups = 1;  // of channels: group standardization's, or the scope group's
+  // switchable: scopes, in the order of the control parameters' columns
+  int64_t scopes = 0;
+  Over over[4] = {};
+  bool unbiased = false;
+  int64_t ratio_groups = 1;                                  // groups of channels with control parameters of their own
+  const void *mean_weight = nullptr, *var_weight = nullptr;  // ratio_groups×scopes
+  // representative: x + center_weight K, K a plane's mean or std
+  const void* center_weight = nullptr;  // C
+  bool center_std = false;
+  // attentive: lambda = Act(fc(s)), or of BN of it; K components. squeeze-excite: fc is its first layer, K its width
+  int64_t K = 0;
   const void *fc_weight = nullptr, *fc_bias = nullptr;      // K×C or K×2C, K
   bool attention_norm = false;                              // BN after the fc
   const void *norm_weight = nullptr, *norm_bias = nullptr;  // K
   const void *norm_mean = nullptr, *norm_var = nullptr;     // K running statistics; null: those of the batch
-  int attention_input = 0, attention_act = 0;
-  double attention_eps = 0, attention_norm_eps = 0;
+  int source = 0;  // what is looked at. attentive: AttentionInput; scaling: mean, std of x_hat, mean of x
+  int gate = 0;    // attentive: AttentionAct; scaling, squeeze-excite: Restrict
+  double source_eps = 0, norm_eps = 0;
+  // scaling: C, C; squeeze-excite: its second layer, C×K, C
+  const void *gate_weight = nullptr, *gate_bias = nullptr;
   // forward's results; read again by backward
   void *scale = nullptr, *shift = nullptr;           // N×C
   void* z = nullptr;                                 // N×K, the fc's output, double
-  void *batch_mean = nullptr, *batch_var = nullptr;  // C, unbiased; for the running statistics
+  void *batch_mean = nullptr, *batch_var = nullptr;  // C, for the running statistics: unbiased but where switchable
   void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
 
-  FUSEDNORM_BOTH bool needs_moments() const { return groups >= 0 || K > 0; }
+  FUSEDNORM_BOTH bool running() const { return running_mean != nullptr; }
+  FUSEDNORM_BOTH bool needs_moments() const {
+    return !(recalibrate == Recalibrate::affine &&
+             (standardize == Standardize::identity || (standardize == Standardize::batch && running())));
+  }
 };
 
 struct HeadGradArgs {
   HeadArgs head;
   const void *dscale, *dshift;  // N×C
   void *a, *b;                  // N×C, null where nothing flows through the moments
-  void *dweight, *dbias, *dfc_weight, *dfc_bias, *dnorm_weight, *dnorm_bias;  // null where absent
+  // null where absent
+  void *dweight, *dbias, *dmean_weight, *dvar_weight, *dcenter_weight, *dfc_weight, *dfc_bias, *dnorm_weight,
+      *dnorm_bias, *dgate_weight, *dgate_bias;
 };
 
 }  // namespace fusednorm

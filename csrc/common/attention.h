@@ -16,9 +16,7 @@ struct AttentionSource {
   A factor, eps;
 
   FUSEDNORM_HD explicit AttentionSource(const HeadArgs& k)
-      : kind(AttentionInput(k.attention_input)),
-        factor(k.S > 1 ? A(k.S) / A(k.S - 1) : A(1)),
-        eps(A(k.attention_eps)) {}
+      : kind(AttentionInput(k.source)), factor(k.S > 1 ? A(k.S) / A(k.S - 1) : A(1)), eps(A(k.source_eps)) {}
 
   FUSEDNORM_HD bool has_std() const { return kind == AttentionInput::mean_std; }
   FUSEDNORM_HD A std(A v) const { return head_sqrt(v * factor + eps); }

@@ -1,7 +1,7 @@
 // What the rest of the extension sees of the CPU kernels: one table of functions per instruction set.
 #pragma once
 
-#include "../common/arguments.h"
+#include "../common/position_arguments.h"
 
 namespace fusednorm {
 
@@ -13,6 +13,13 @@ struct KernelTable {
   void (*plane_affine)(const AffineArgs&);
   void (*plane_affine_reduce)(const AffineArgs&);
   void (*plane_affine_grad)(const AffineArgs&);
+  void (*position_reduce)(const PositionReduceArgs&);
+  void (*plane_pool)(const PlanePoolArgs&);
+  void (*position_moments)(const PositionMomentsArgs&);
+  void (*position_affine)(const PositionAffineArgs&);
+  void (*position_affine_reduce)(const PositionAffineArgs&);
+  void (*position_affine_spread)(const PositionAffineArgs&);
+  void (*position_affine_grad)(const PositionAffineArgs&);
 };
 
 // The best table that this processor runs (FUSEDNORM_CPU_ISA=baseline|avx2|avx512 asks for a lesser one).

@@ -21,10 +21,12 @@ Tensor center_of(const Tensor& mean, const Tensor& x) {
   return center;
 }
 
-// Where no moments are taken: the running mean, for every sample.
+// Where no moments are taken: the running mean for every sample, or 0.
 void fill_means(const Tensor& mean, const void* running_mean, const Tensor& x) {
   const int64_t C = x.sizes()[1];
-  if (compute_type(x) == ScalarType::Double)
+  if (!running_mean)
+    torch::stable::zero_(const_cast<Tensor&>(mean));
+  else if (compute_type(x) == ScalarType::Double)
     copy_values<double, double>(mean, running_mean, mean.numel(), C);
   else
     copy_values<double, float>(mean, running_mean, mean.numel(), C);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "../operators.h"
+#include "../position_operators.h"
 
 namespace fusednorm {
 
@@ -41,6 +42,13 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("plane_affine.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine));
   m.impl("plane_affine_reduce.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine_reduce));
   m.impl("plane_affine_grad.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine_grad));
+  m.impl("position_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_reduce));
+  m.impl("plane_pool.cpu", TORCH_BOX(&PositionOperators<Cpu>::plane_pool));
+  m.impl("position_moments.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_moments));
+  m.impl("position_affine.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine));
+  m.impl("position_affine_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_reduce));
+  m.impl("position_affine_spread.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread));
+  m.impl("position_affine_grad.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_grad));
 }
 
 }  // namespace fusednorm

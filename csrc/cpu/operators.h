@@ -1,4 +1,4 @@
-// The CPU as operators.h and layer.h want a device.
+// The CPU as operators.h, position_operators.h and layer.h want a device.
 #pragma once
 
 #include "../layer.h"
@@ -15,6 +15,13 @@ struct Cpu {
   void plane_affine(const AffineArgs& k) { kernels().plane_affine(k); }
   void plane_affine_reduce(const AffineArgs& k) { kernels().plane_affine_reduce(k); }
   void plane_affine_grad(const AffineArgs& k) { kernels().plane_affine_grad(k); }
+  void position_reduce(const PositionReduceArgs& k) { kernels().position_reduce(k); }
+  void plane_pool(const PlanePoolArgs& k) { kernels().plane_pool(k); }
+  void position_moments(const PositionMomentsArgs& k) { kernels().position_moments(k); }
+  void position_affine(const PositionAffineArgs& k) { kernels().position_affine(k); }
+  void position_affine_reduce(const PositionAffineArgs& k) { kernels().position_affine_reduce(k); }
+  void position_affine_spread(const PositionAffineArgs& k) { kernels().position_affine_spread(k); }
+  void position_affine_grad(const PositionAffineArgs& k) { kernels().position_affine_grad(k); }
   void forward(ForwardCall& call);
   void backward(BackwardCall& call);
 };

@@ -36,9 +36,9 @@ struct Run {
 };
 
 // A run to read: in place where contiguous, else gathered; null for an absent tensor.
-template <class T>
+template <class T, int64_t size = kRun>
 struct Reader {
-  T buffer[kRun];
+  T buffer[size];
   const T* operator()(const Run<T>& run) {
     if (run.t.data == nullptr) return nullptr;
     if (run.in_place()) return run.start();
@@ -48,9 +48,9 @@ struct Reader {
 };
 
 // A run to write: in place where contiguous, else scattered by `finish`.
-template <class T>
+template <class T, int64_t size = kRun>
 struct Writer {
-  T buffer[kRun];
+  T buffer[size];
   T* start(const Run<T>& run) {
     if (run.t.data == nullptr) return nullptr;
     return run.in_place() ? run.start() : buffer;

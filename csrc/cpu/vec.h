@@ -2,6 +2,9 @@
 // x86-64 and Arm. Included once per instruction set, inside that set's namespace, hence no #pragma once.
 // Loads and stores take the storage type T and convert; `Part` variants touch only the first `count` elements.
 
+// For what must be inlined: a call of a long body of an inner loop would pass its vectors through memory.
+#define FUSEDNORM_INLINED __attribute__((always_inline))
+
 struct bf16 {
   uint16_t bits;
 };
@@ -207,7 +210,8 @@ inline bool can_stream(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % FUSEDNORM_VECTOR_BYTES == 0;
 }
 
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+// Not only for speed: GCC takes a function of nothing but a prefetch for one without effect, and drops calls to it.
+FUSEDNORM_INLINED inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // ---- reductions and bits -------------------------------------------------------------------------------------------
 
@@ -265,11 +269,20 @@ inline void sweep(int64_t n, F&& f) {
 // exp: x = k ln2 + r, |r| <= ln2/2, Taylor to degree 7 in r (truncation under 1e-8 relative), times 2^k in two steps so
 // that subnormal results survive. NaN stays NaN.
 inline Vec<float> vexp(Vec<float> x) {
+#if FUSEDNORM_VECTOR_BYTES == 64
+  // NaN passes min and max as their second operand, and 2^k comes in one step. (maskz: GCC warns of its own plain
+  // intrinsics.)
+  constexpr __mmask16 all = 0xffff;
+  const __m512 low = _mm512_maskz_max_ps(all, _mm512_set1_ps(-104.f), (__m512)x);
+  const __m512 t = _mm512_maskz_min_ps(all, _mm512_set1_ps(89.f), low);
+  const Vec<float> kf = (Vec<float>)_mm512_maskz_roundscale_ps(all, t * 1.44269504f, _MM_FROUND_TO_NEAREST_INT);
+#else
   Vec<float> t = x < -104.f ? splat(-104.f) : x;
   t = t > 89.f ? splat(89.f) : t;
   IntVec<float> k = __builtin_convertvector(t * 1.44269504f + (t < 0.f ? splat(-0.5f) : splat(0.5f)), IntVec<float>);
   Vec<float> kf = __builtin_convertvector(k, Vec<float>);
-  Vec<float> r = t - kf * 0.693359375f;
+#endif
+  Vec<float> r = (Vec<float>)t - kf * 0.693359375f;
   r = r + kf * 2.12194440e-4f;
   Vec<float> p = splat(1.f / 5040);
   p = p * r + 1.f / 720;
@@ -278,9 +291,13 @@ inline Vec<float> vexp(Vec<float> x) {
   p = p * r + 1.f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.f;
+#if FUSEDNORM_VECTOR_BYTES == 64
+  return (Vec<float>)_mm512_maskz_scalef_ps(all, (__m512)p, (__m512)kf);
+#else
   IntVec<float> k1 = k >> 1, k2 = k - k1;
   Vec<float> y = p * bit_cast_to<Vec<float>>((k1 + 127) << 23) * bit_cast_to<Vec<float>>((k2 + 127) << 23);
   return x == x ? y : x;
+#endif
 }
 
 template <class F>
@@ -318,3 +335,7 @@ inline Vec<float> verfc(Vec<float> x) {
   tail = x < 0.f ? 2.f - tail : tail;
   return u < 1.f ? 1.f - x * polynomial(near, x * x) : tail;
 }
+
+// By the name that the formulas shared with scalars know it.
+inline Vec<float> head_exp(Vec<float> x) { return vexp(x); }
+inline Vec<double> head_exp(Vec<double> x) { return vexp(x); }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import operators
+from . import operators, position_operators
 
 NAMES = ("cpu", "cuda", "triton", "torch")
 
@@ -32,6 +32,7 @@ class Backend:
 
 def _find_cpu() -> Backend:
     operators.define("cpu", layers=True)
+    position_operators.define("cpu")
     if importlib.util.find_spec("fusednorm._C") is None:
         return Backend("cpu", False, "the native extension was not built: no working C++ compiler at installation")
     try:
@@ -44,6 +45,7 @@ def _find_cpu() -> Backend:
 
 def _find_cuda() -> Backend:
     operators.define("cuda", layers=True)
+    position_operators.define("cuda")
     if importlib.util.find_spec("fusednorm._cuda") is None:
         reason = "the CUDA extension was not built: no nvcc, or a torch without CUDA, at installation"
         return Backend("cuda", False, reason)
@@ -59,9 +61,11 @@ def _find_cuda() -> Backend:
 
 def _find_triton() -> Backend:
     operators.define("triton")
+    position_operators.define("triton")
     available, reason = _triton_kernels.available()
     if available:
         operators.implement("triton", _triton_kernels, "CompositeExplicitAutograd")
+        position_operators.implement("triton", _triton_kernels, "CompositeExplicitAutograd")
     return Backend("triton", available, reason)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fusednorm.heads import Attentive, Batch, Head
+from fusednorm.heads import AnyHead, Attentive, Head
+from fusednorm.heads.spatial import restrict_of
 
-from . import function, native, plain
+from . import context, function, native, plain, spatial
 from .backends import choose
 from .function import Spec, Tensors, apply, composed_forward
 
 
 def normalize(
-    x: Tensor, residual: Tensor | None, head: Head, act: str | None, tensors: Tensors
+    x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors
 ) -> tuple[Tensor, Tensors]:
     """act(recalibrated(x) + residual), and the statistics of the head (standardize.py, recalibrate.py).
 
@@ -21,23 +25,37 @@ def normalize(
     """
     if x.numel() == 0:
         return _empty(x, residual, tensors), ()
-    if _transformed():
+    if _transformed() or _reference_only(head):
         result, found = plain.forward(x, residual, head, act or "identity", tensors)
         return result, tuple(t if t is None else t.detach() for t in found)
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    if spec.backend in native.BACKENDS:
+    if native.covers(spec):
         if wants_grad:
             y, statistics = apply(native.NativeNorm, native.KEPT, spec, *inputs)
         else:
             output = native.native_forward(spec, x, residual, tensors, False)
             y, statistics = output[0], output[native.KEPT :]
         return y, _taken(head, tensors, statistics)
+    norm, forward, kept = _FAMILIES[head.family]
     if wants_grad:
-        return apply(function.ComposedNorm, function.KEPT, spec, *inputs)
-    output = composed_forward(spec, x, residual, tensors, False)
-    return output[0], output[function.KEPT :]
+        return apply(norm, kept, spec, *inputs)
+    output = forward(spec, x, residual, tensors, False)
+    return output[0], output[kept:]
+
+
+# By the head's family: the Function, its forward without autograd, and how many outputs come before the statistics.
+_FAMILIES: dict[str, tuple[Any, Callable[..., Any], int]] = {
+    "planes": (function.ComposedNorm, composed_forward, function.KEPT),
+    "spatial": (spatial.SpatialNorm, spatial.spatial_forward, spatial.KEPT),
+    "context": (context.ContextNorm, context.context_forward, context.KEPT),
+}
+
+
+def _reference_only(head: AnyHead) -> bool:
+    """A gate at each position by a function of the user's: no kernel knows it."""
+    return isinstance(head, Head) and head.family == "spatial" and callable(restrict_of(head))
 
 
 def _transformed() -> bool:
@@ -47,9 +65,10 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-def _taken(head: Head, tensors: Tensors, statistics: Tensors) -> Tensors:
+def _taken(head: AnyHead, tensors: Tensors, statistics: Tensors) -> Tensors:
     """Of the native operator's four statistics, those that the head takes."""
-    batch = statistics[:2] if isinstance(head.standardize, Batch) else ()
+    assert isinstance(head, Head)
+    batch = statistics[: head.updates]
     normed = isinstance(head.recalibrate, Attentive) and tensors[-4] is not None and tensors[-1] is None
     return (*batch, *statistics[2:]) if normed else batch
 

@@ -8,18 +8,19 @@ and both leave gradients of gradients to plain PyTorch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fusednorm.heads import Head
+from fusednorm.heads import AnyHead
 
 from . import plain
 from .activations import MASKED
 from .backends import kernel
-from .layout import compute_dtype, mean_dtype, positions
+from .layout import positions
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -28,7 +29,7 @@ Tensors = tuple[Tensor | None, ...]
 class Spec:
     """What a call is besides its tensors."""
 
-    head: Head
+    head: AnyHead
     act: str
     backend: str
 
@@ -63,8 +64,14 @@ def _eager(function: Any, kept: int) -> Any:
     )
 
 
+def vjp(function: Callable[..., Any], *inputs: Tensor | None) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+    """The function's results and its vector-Jacobian product."""
+    results, pull_back, *_ = torch.func.vjp(function, *inputs)
+    return results, pull_back
+
+
 def wants_mask(spec: Spec, residual: Tensor | None) -> bool:
-    return residual is not None and spec.act in MASKED
+    return residual is not None and spec.act in MASKED and spec.head.family != "spatial"
 
 
 def save(ctx: Any, spec: Spec, inputs: Tensors, outputs: Tensors) -> None:
@@ -137,10 +144,8 @@ def composed_forward(
     """y, mask, mean, var, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
         mean, var = kernel("plane_moments", spec.backend)(x)
-    else:  # the running mean serves as pivot, and the head looks at no moments
-        assert tensors[0] is not None
-        mean = tensors[0].to(mean_dtype(x)).repeat(x.shape[0], 1)
-        var = torch.zeros_like(mean, dtype=compute_dtype(x))
+    else:  # the running mean, say, serves as pivot, and the head looks at no moments
+        mean, var = plain.without_moments(x, spec.head, tensors)
     center = mean.to(var.dtype)
     with plain.full_precision(x):
         scale, shift, statistics = spec.head(center, mean, var, positions(x), *tensors)
@@ -150,7 +155,7 @@ def composed_forward(
 
 
 def _pull_back(
-    head: Head,
+    head: AnyHead,
     center: Tensor,
     mean: Tensor,
     var: Tensor,
@@ -171,8 +176,8 @@ def _pull_back(
         return scale, shift
 
     with plain.full_precision(center):
-        _, vjp, *_ = torch.func.vjp(scale_and_shift, mean, var, *[tensors[i] for i in wanted])
-        dm, dv, *found = vjp((dscale, dshift))
+        _, pull_back = vjp(scale_and_shift, mean, var, *[tensors[i] for i in wanted])
+        dm, dv, *found = pull_back((dscale, dshift))
     dtensors: list[Tensor | None] = [None] * len(tensors)
     for i, t in zip(wanted, found, strict=True):
         dtensors[i] = t

@@ -2,53 +2,130 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fusednorm.heads import Attentive, Group, Head, Running
+from fusednorm.heads import (
+    ATTENTION_ACTS,
+    ATTENTION_INPUTS,
+    RESTRICTIONS,
+    SCOPES,
+    Affine,
+    Attentive,
+    Batch,
+    Group,
+    Head,
+    Identity,
+    Representative,
+    Running,
+    Scaling,
+    SqueezeExcite,
+    Switchable,
+)
 from fusednorm.heads.recalibrate import ATTENTION_NORM_EPS
 
 from .backends import kernel
 from .function import Spec, Tensors, save, through_plain, wants_mask
+from .operators import LAYER_GRADIENTS, LAYER_TENSORS
 
-# Backends that have norm_forward and norm_backward.
-BACKENDS = ("cpu", "cuda")
+# The parts that have native heads: the number of each, as csrc/common/arguments.h has it, and the operators' names of
+# its tensors. Running statistics come after the standardization's own tensors.
+RUNNING = ("running_mean", "running_var")
+STANDARDIZATIONS: dict[type, tuple[int, tuple[str, ...]]] = {
+    Batch: (0, ()),
+    Running: (0, ()),
+    Group: (1, ()),
+    Switchable: (2, ("mean_weight", "var_weight")),
+    Representative: (3, ("center_weight",)),
+    Identity: (4, ()),
+}
+RECALIBRATIONS: dict[type, tuple[int, tuple[str, ...]]] = {
+    Affine: (0, ("weight", "bias")),
+    Attentive: (
+        1,
+        ("weight", "bias", "fc_weight", "fc_bias", "norm_weight", "norm_bias", "norm_mean", "norm_var"),
+    ),
+    Scaling: (2, ("weight", "bias", "gate_weight", "gate_bias")),
+    SqueezeExcite: (3, ("weight", "bias", "fc_weight", "fc_bias", "gate_weight", "gate_bias")),
+}
+SCALING_SOURCES = ("mean", "std", "input_mean")
+# Backends that have norm_forward and norm_backward, and the parts they know.
+ALL = (*STANDARDIZATIONS, *RECALIBRATIONS)
+KNOWN: dict[str, tuple[type, ...]] = {"cpu": ALL, "cuda": ALL}
 
 
-def _arrange(head: Head, tensors: Tensors) -> Tensors:
-    """The head's tensors in the order of the operators' schemas, absent ones as None."""
-    own = head.standardize.tensors
-    running = tensors[:own] or (None, None)
-    weight, bias, *attention = tensors[own:]
-    return (weight, bias, *running, *(attention or (None,) * 6))
+def covers(spec: Spec) -> bool:
+    """Whether there is a native operator for this layer; if not, a backend's streaming kernels go around its head."""
+    head, known = spec.head, KNOWN.get(spec.backend, ())
+    if not isinstance(head, Head) or head.family != "planes":
+        return False
+    if type(head.standardize) not in known or type(head.recalibrate) not in known:
+        return False
+    then = head.recalibrate
+    own_function = then.restrict if isinstance(then, Scaling) else then.gate if isinstance(then, SqueezeExcite) else ""
+    return isinstance(own_function, str)
 
 
-def _restore(
-    head: Head, weight: Any, bias: Any, fc_weight: Any, fc_bias: Any, norm_weight: Any, norm_bias: Any
-) -> Tensors:
+def _names(head: Head) -> tuple[str, ...]:
+    """What the operators call the head's tensors, in the head's order."""
+    own = STANDARDIZATIONS[type(head.standardize)][1]
+    running = RUNNING if head.standardize.tensors > len(own) else ()
+    return (*own, *running, *RECALIBRATIONS[type(head.recalibrate)][1])
+
+
+def layer_arguments(spec: Spec, tensors: Tensors) -> tuple[Any, ...]:
+    """The layer's arguments in the order of the operators' schemas, absent tensors as None."""
+    assert isinstance(spec.head, Head)
+    # The cache saves 10 µs; what is compiled looks once anyway.
+    places, scalars = (_plan.__wrapped__ if torch.compiler.is_compiling() else _plan)(spec.head)
+    filled = (*tensors, None)
+    return (*[filled[i] for i in places], *scalars, spec.act)
+
+
+@functools.cache
+def _plan(head: Head) -> tuple[tuple[int, ...], tuple[int | float | bool, ...]]:
+    """Where among the head's tensors each of the schemas' is, -1 for those it lacks, and the schemas' scalars."""
+    names = _names(head)
+    return tuple(names.index(name) if name in names else -1 for name in LAYER_TENSORS), _scalars(head)
+
+
+def _restore(head: Head, gradients: list[Tensor]) -> Tensors:
     """Gradients in the order of the head's tensors."""
-    running = (None,) * head.standardize.tensors
-    if not isinstance(head.recalibrate, Attentive):
-        return (*running, weight, bias)
-    return (*running, weight, bias, fc_weight, fc_bias, norm_weight, norm_bias, None, None)
+    found = dict(zip(LAYER_GRADIENTS, gradients, strict=True))
+    return tuple(found.get(name) for name in _names(head))
 
 
-def _scalars(head: Head) -> tuple[int, float, str, str, float, float]:
-    standardize, attention = head.standardize, head.recalibrate
-    groups = standardize.groups if isinstance(standardize, Group) else -1 if isinstance(standardize, Running) else 0
-    if isinstance(attention, Attentive):
-        return groups, standardize.eps, attention.input, attention.act, attention.eps, ATTENTION_NORM_EPS
-    return groups, standardize.eps, "rsd", "hsigmoid", 0.0, 0.0
+def _scalars(head: Head) -> tuple[int | float | bool, ...]:
+    """The schemas' scalars, from `standardize` on."""
+    part, then = head.standardize, head.recalibrate
+    groups, scopes, unbiased, center_std = 1, 0, False, False
+    if isinstance(part, Group):
+        groups = part.groups
+    elif isinstance(part, Switchable):
+        groups, unbiased = part.num_groups if "group" in part.scopes else 1, part.unbiased
+        scopes = sum((SCOPES.index(scope) + 1) << (4 * i) for i, scope in enumerate(part.scopes))
+    elif isinstance(part, Representative):
+        center_std = part.center == "std"
+    source, gate, source_eps = 0, 0, 0.0
+    if isinstance(then, Attentive):
+        source, gate, source_eps = ATTENTION_INPUTS.index(then.input), ATTENTION_ACTS.index(then.act), then.eps
+    elif isinstance(then, Scaling):
+        source, gate = SCALING_SOURCES.index(then.statistic), RESTRICTIONS.index(str(then.restrict))
+    elif isinstance(then, SqueezeExcite):
+        gate = RESTRICTIONS.index(str(then.gate))
+    kinds = STANDARDIZATIONS[type(part)][0], RECALIBRATIONS[type(then)][0]
+    own = (kinds[0], groups, scopes, unbiased, center_std, part.eps)
+    return (*own, kinds[1], source, gate, source_eps, ATTENTION_NORM_EPS)
 
 
 def native_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
     """y, mask, mean, var, scale, shift, z, and batch_mean, batch_var, z_mean, z_var, empty where not taken."""
-    layer = (*_arrange(spec.head, tensors), *_scalars(spec.head), spec.act)
-    return kernel("norm_forward", spec.backend)(x, residual, *layer, save_mask)
+    return kernel("norm_forward", spec.backend)(x, residual, *layer_arguments(spec, tensors), save_mask)
 
 
 KEPT = 7  # outputs of NativeNorm before the statistics
@@ -77,13 +154,14 @@ class NativeNorm(torch.autograd.Function):
         x, residual, mask, mean, var, scale, shift, z, *tensors = ctx.saved_tensors
         needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
         write_g = needs_dresidual and spec.act != "identity"
-        layer = (*_arrange(spec.head, tuple(tensors)), *_scalars(spec.head), spec.act)
+        assert isinstance(spec.head, Head)
+        layer = layer_arguments(spec, tuple(tensors))
         dx, g, *found = kernel("norm_backward", spec.backend)(
             dy, x, residual, mask, mean, var, scale, shift, z, *layer, needs_dx, write_g
         )
         dresidual = None if not needs_dresidual else g if write_g else dy
         dtensors = [
             grad.to(t.dtype) if needed and grad is not None and t is not None else None
-            for grad, t, needed in zip(_restore(spec.head, *found), tensors, needs, strict=True)
+            for grad, t, needed in zip(_restore(spec.head, found), tensors, needs, strict=True)
         ]
         return None, dx if needs_dx else None, dresidual, *dtensors

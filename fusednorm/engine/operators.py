@@ -26,13 +26,15 @@ SCHEMAS = {
     " Tensor? mask, Tensor? a, Tensor? b, str act) -> Tensor dx",
 }
 
-# A whole hot layer (fusednorm.heads' standardizations with an affine or attentive recalibration) in one operator per
-# direction; only backends with native heads have these. groups: 0 batch, -1 running statistics, else group
-# standardization.
+# A whole hot layer (fusednorm.heads' parts that native.py knows) in one operator per direction; only backends with
+# native heads have these. standardize, recalibrate, source, gate: native.py's numbers. scopes: one hexadecimal digit
+# each, the first lowest, 1 + the place in SCOPES.
 _LAYER = (
-    "Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, Tensor? fc_weight, Tensor? fc_bias,"
-    " Tensor? norm_weight, Tensor? norm_bias, Tensor? norm_mean, Tensor? norm_var, int groups, float eps,"
-    " str attention_input, str attention_act, float attention_eps, float attention_norm_eps, str act"
+    "Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, Tensor? mean_weight, Tensor? var_weight,"
+    " Tensor? center_weight, Tensor? fc_weight, Tensor? fc_bias, Tensor? norm_weight, Tensor? norm_bias,"
+    " Tensor? norm_mean, Tensor? norm_var, Tensor? gate_weight, Tensor? gate_bias, int standardize, int groups,"
+    " int scopes, bool unbiased, bool center_std, float eps, int recalibrate, int source, int gate, float source_eps,"
+    " float norm_eps, str act"
 )
 LAYER_SCHEMAS = {
     "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor mean,"
@@ -40,8 +42,14 @@ LAYER_SCHEMAS = {
     " Tensor batch_var, Tensor z_mean, Tensor z_var)",
     "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor mean, Tensor var, Tensor scale,"
     f" Tensor shift, Tensor z, {_LAYER}, bool need_dx, bool need_dresidual) -> (Tensor dx, Tensor dresidual,"
-    " Tensor dweight, Tensor dbias, Tensor dfc_weight, Tensor dfc_bias, Tensor dnorm_weight, Tensor dnorm_bias)",
+    " Tensor dweight, Tensor dbias, Tensor dmean_weight, Tensor dvar_weight, Tensor dcenter_weight, Tensor dfc_weight,"
+    " Tensor dfc_bias, Tensor dnorm_weight, Tensor dnorm_bias, Tensor dgate_weight, Tensor dgate_bias)",
 }
+# The layer's tensors, and those of them that have gradients, in the schemas' order.
+LAYER_TENSORS = tuple(part.split()[1] for part in _LAYER.split(", ") if part.startswith("Tensor?"))
+LAYER_GRADIENTS = tuple(n for n in LAYER_TENSORS if n not in ("running_mean", "running_var", "norm_mean", "norm_var"))
+# Of `standardize` those over the batch, and the digit of the scope batch.
+BATCH, REPRESENTATIVE, BATCH_SCOPE = 0, 3, 3
 
 _library = torch.library.Library("fusednorm", "DEF")
 
@@ -73,13 +81,15 @@ def _fake_plane_affine_grad(g: Tensor, x: Tensor, *args: Any) -> Tensor:
 
 
 def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
-    fc_weight, norm_weight, norm_mean, groups, save_mask = args[4], args[6], args[8], args[10], args[-1]
-    (N, C), K = x.shape[:2], 0 if fc_weight is None else fc_weight.shape[0]
-    channels = C if groups == 0 else 0
-    components = K if norm_weight is not None and norm_mean is None else 0
+    own = dict(zip(LAYER_TENSORS, args, strict=False))
+    standardize, _, scopes = args[len(LAYER_TENSORS) :][:3]
+    (N, C), K = x.shape[:2], 0 if own["fc_weight"] is None else own["fc_weight"].shape[0]
+    batch = standardize in (BATCH, REPRESENTATIVE) or any((scopes >> 4 * i) & 15 == BATCH_SCOPE for i in range(4))
+    channels = C if batch and own["running_mean"] is None else 0
+    components = K if own["norm_weight"] is not None and own["norm_mean"] is None else 0
     sizes = (channels, channels, components, components)
     return (
-        *_fake_plane_affine(x, save_mask),
+        *_fake_plane_affine(x, args[-1]),
         _new_means(x),
         *(_new_planes(x) for _ in range(3)),
         x.new_empty((N, K), dtype=mean_dtype(x)),
@@ -88,9 +98,9 @@ def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[
 
 
 def _fake_norm_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    weight, bias, _, _, fc_weight, fc_bias, norm_weight, norm_bias = args[7:15]
+    own = dict(zip(LAYER_TENSORS, args[7:], strict=False))
     maps = (torch.empty_like(x) if needed else x.new_empty((0,)) for needed in args[-2:])
-    parameters = (weight, bias, fc_weight, fc_bias, norm_weight, norm_bias)
+    parameters = (own[name] for name in LAYER_GRADIENTS)
     return (*maps, *(x.new_empty((0,) if p is None else p.shape, dtype=compute_dtype(x)) for p in parameters))
 
 

@@ -8,10 +8,14 @@ import contextlib
 import torch
 from torch import Tensor
 
-from fusednorm.heads import Head
+from fusednorm.heads import AnyHead, Head
+from fusednorm.heads.context import context_of, inner_map, own_tensors
+from fusednorm.heads.planes import position_statistic, restricted
+from fusednorm.heads.spatial import centres, centring_row, coefficients, restrict_of
 
 from .activations import activate, masked_gradient
 from .layout import compute_dtype, mean_dtype, per_plane, positions
+from .position_kernels import KINDS
 from .torch_kernels import unpack_mask
 
 Tensors = tuple[Tensor | None, ...]
@@ -25,26 +29,74 @@ def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def recalibrated(x: Tensor, head: Head, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def without_moments(x: Tensor, head: AnyHead, tensors: Tensors) -> tuple[Tensor, Tensor]:
+    """Pivots, and variances nobody looks at, in place of a map's moments."""
+    pivot = head.pivot(tensors)
+    var = x.new_zeros(x.shape[:2], dtype=compute_dtype(x))
+    if pivot is None:
+        return torch.zeros_like(var, dtype=mean_dtype(x)), var
+    return pivot.to(var.dtype).to(mean_dtype(x)).repeat(x.shape[0], 1), var
+
+
+def moments(x: Tensor, head: AnyHead, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pivots, the centred planes (N, C, S), plane means and variances."""
+    planes = x.to(compute_dtype(x)).reshape(*x.shape[:2], positions(x))
+    if not head.needs_moments:
+        mean, var = without_moments(x, head, tensors)
+        center = mean.to(var.dtype)
+        return center, planes - center.unsqueeze(-1), mean, var
+    var, mean = torch.var_mean(planes, dim=-1, correction=0)
+    center = mean.detach()
+    centred = planes - center.unsqueeze(-1)
+    return center, centred, center.to(mean_dtype(x)) + centred.mean(-1), var
+
+
+def recalibrated(x: Tensor, head: AnyHead, tensors: Tensors) -> tuple[Tensor, Tensors]:
     """scale*(x - center) + shift in the compute type, and the head's statistics."""
-    N, C, S = x.shape[0], x.shape[1], positions(x)
-    planes = x.to(compute_dtype(x)).reshape(N, C, S)
-    if head.needs_moments:
-        var, mean = torch.var_mean(planes, dim=-1, correction=0)
-        center = mean.detach()
-        centred = planes - center.unsqueeze(-1)
-        mean = center.to(mean_dtype(x)) + centred.mean(-1)
-    else:
-        assert tensors[0] is not None
-        center = tensors[0].to(planes.dtype).repeat(N, 1)
-        centred = planes - center.unsqueeze(-1)
-        mean, var = center.to(mean_dtype(x)), torch.zeros_like(center)
+    center, centred, mean, var = moments(x, head, tensors)
     with full_precision(x):
-        scale, shift, statistics = head(center, mean, var, S, *tensors)
+        if isinstance(head, Head) and head.family != "planes":
+            through = _spatial if head.family == "spatial" else _context
+            z, found = through(head, center, centred, mean, var, tensors)
+            return z.reshape(x.shape), found
+        scale, shift, statistics = head(center, mean, var, positions(x), *tensors)
     return per_plane(scale, x) * centred.reshape(x.shape) + per_plane(shift, x), statistics
 
 
-def forward(x: Tensor, residual: Tensor | None, head: Head, act: str, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def _spatial(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors) -> tuple[Tensor, Tensors]:
+    """The steps of spatial.py on d = x - center (N, C, S)."""
+    S, row, cov, level, spread = d.shape[-1], None, None, None, None
+    if centres(head):
+        t_var, t_mean = torch.var_mean(d + center.unsqueeze(-1), dim=1, correction=0)
+        row, level, spread = centring_row(head, t_mean, t_var)
+        cov = (d * row.unsqueeze(1)).mean(-1)
+    k, statistics = coefficients(head, center, m, v, cov, level, spread, S, tensors)
+    x_hat = k.scale.unsqueeze(-1) * d + k.shift.unsqueeze(-1)
+    if k.outer is not None and row is not None:
+        x_hat = x_hat + k.outer.unsqueeze(-1) * row.unsqueeze(1)
+    z = k.gain.unsqueeze(-1) * x_hat
+    if k.gate_weight is not None and k.gate_bias is not None:
+        u_var, u_mean = torch.var_mean(x_hat, dim=1, correction=0)
+        u = position_statistic(u_mean, u_var, head.recalibrate.statistic).unsqueeze(1)
+        z = z * restricted(k.gate_weight.unsqueeze(-1) * u + k.gate_bias.unsqueeze(-1), restrict_of(head))
+    return z + k.bias.unsqueeze(-1), statistics
+
+
+def _context(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors) -> tuple[Tensor, Tensors]:
+    """The steps of context.py on d = x - center (N, C, S)."""
+    context = context_of(head)
+    (scale, shift, w, offset), statistics = inner_map(head, center, m, v, d.shape[-1], tensors)
+    # l1 and squared are around the plane mean, which d's pivot only equals
+    around = d if context.kind == "sum" else d - (m - center).to(d.dtype).unsqueeze(-1)
+    t = (w.unsqueeze(-1) * KINDS[context.kind][0](around)).sum(1)
+    rest = own_tensors(head, tensors, center.dtype)
+    p = context.positions(t, offset, *rest)
+    pooled = (d * p.unsqueeze(1)).sum(-1)
+    scale, shift = context.outer(pooled, scale, shift, *rest)
+    return scale.unsqueeze(-1) * d + shift.unsqueeze(-1), statistics
+
+
+def forward(x: Tensor, residual: Tensor | None, head: AnyHead, act: str, tensors: Tensors) -> tuple[Tensor, Tensors]:
     """The layer, and the head's statistics."""
     z, statistics = recalibrated(x, head, tensors)
     return activate(z if residual is None else z + residual, act).to(x.dtype), statistics
@@ -55,7 +107,7 @@ def backward(
     x: Tensor,
     residual: Tensor | None,
     mask: Tensor | None,
-    head: Head,
+    head: AnyHead,
     act: str,
     tensors: Tensors,
     needed: tuple[bool, ...],

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .recalibrate import Affine, Attentive
-from .standardize import Batch, Group, Running, Statistics
+from .context import Context
+from .planes import Planes, Statistics
+
+
+class AnyHead(Protocol):
+    """What the engine knows of a head."""
+
+    @property
+    def needs_moments(self) -> bool: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def updates(self) -> int: ...
+    def pivot(self, tensors: tuple[Tensor | None, ...]) -> Tensor | None: ...
+    def __call__(
+        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor, Statistics]: ...
 
 
 @dataclass(frozen=True)
@@ -17,16 +33,33 @@ class Head:
 
     m (N, C) are the plane means, in float64 (heads take differences of them), v (N, C) the variances, in the compute
     type, center (N, C) the pivot of docs/engine.md, a constant. `tensors` are the standardization's, then the
-    recalibration's.
+    recalibration's; `updates` is how many of the statistics are the standardization's.
     """
 
-    standardize: Batch | Group | Running
-    recalibrate: Affine | Attentive
+    standardize: Any
+    recalibrate: Any
 
     @property
     def needs_moments(self) -> bool:
         """Whether anything depends on the map's own moments."""
-        return not (isinstance(self.standardize, Running) and isinstance(self.recalibrate, Affine))
+        return bool(self.standardize.needs_moments or self.recalibrate.needs_moments)
+
+    @property
+    def family(self) -> str:
+        """Which passes it goes between: "planes", or with a value per position "spatial" or "context"."""
+        if isinstance(self.recalibrate, Context):
+            return "context"
+        spatial = getattr(self.standardize, "spatial", False) or getattr(self.recalibrate, "spatial", False)
+        return "spatial" if spatial else "planes"
+
+    @property
+    def updates(self) -> int:
+        return int(self.standardize.updates)
+
+    def pivot(self, tensors: tuple[Tensor | None, ...]) -> Tensor | None:
+        """What stands for the means where no moments are taken: (C,), or None for 0."""
+        pivot: Tensor | None = self.standardize.pivot(*tensors[: self.standardize.tensors])
+        return pivot
 
     def __call__(
         self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
@@ -35,11 +68,10 @@ class Head:
         dtype = center.dtype
         cast = [None if t is None else t.to(dtype) for t in tensors]
         own = self.standardize.tensors
-        mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own])  # type: ignore[arg-type]
-        gamma, beta, statistics = self.recalibrate(m.to(dtype), v, positions, *cast[own:])  # type: ignore[arg-type]
-        scale = torch.rsqrt(var + self.standardize.eps).to(dtype)
-        if gamma is not None:
-            scale = scale * gamma
+        mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own])
+        inv = torch.rsqrt(var + self.standardize.eps).to(dtype)
+        gamma, beta, statistics = self.recalibrate(Planes(m, v, mu, inv, positions), *cast[own:])
+        scale = inv if gamma is None else inv * gamma
         shift = scale * (center - mu).to(dtype)
         if beta is not None:
             shift = shift + beta

@@ -1,13 +1,18 @@
-"""Recalibrations: the affine map after a standardization, Gamma and Beta, broadcastable to (N, C)."""
+"""Recalibrations: the affine map after a standardization, Gamma and Beta, broadcastable to (N, C).
+
+Each takes what it may look at (planes.py) and its tensors, and gives Gamma, Beta (None: 1 and 0) and the statistics
+that running averages are made of.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .standardize import Statistics
+from .planes import Planes, Statistics
 
 ATTENTION_INPUTS = ("mean", "mean_std", "rsd")
 ATTENTION_ACTS = ("relu", "sigmoid", "softmax", "hsigmoid")
@@ -18,10 +23,11 @@ ATTENTION_NORM_EPS = 1e-5
 class Affine:
     """Gamma = weight, Beta = bias: one of each a channel, as in BN and GN. Without them 1 and 0."""
 
-    tensors = 2
+    tensors: ClassVar[int] = 2
+    needs_moments: ClassVar[bool] = False
 
     def __call__(
-        self, m: Tensor, v: Tensor, positions: int, weight: Tensor | None, bias: Tensor | None
+        self, planes: Planes, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Statistics]:
         return (None if weight is None else weight[None]), (None if bias is None else bias[None]), ()
 
@@ -37,13 +43,12 @@ class Attentive:
     input: str = "rsd"
     act: str = "hsigmoid"
     eps: float = 1e-3
-    tensors = 8
+    tensors: ClassVar[int] = 8
+    needs_moments: ClassVar[bool] = True
 
     def __call__(
         self,
-        m: Tensor,
-        v: Tensor,
-        positions: int,
+        planes: Planes,
         weight: Tensor,
         bias: Tensor,
         fc_weight: Tensor,
@@ -53,16 +58,12 @@ class Attentive:
         norm_mean: Tensor | None,
         norm_var: Tensor | None,
     ) -> tuple[Tensor, Tensor, Statistics]:
-        a = self.source(m, v, positions) @ fc_weight.t()
+        a = self.source(planes.mean(), planes.v, planes.positions) @ fc_weight.t()
         if fc_bias is not None:
             a = a + fc_bias
         statistics: Statistics = ()
         if norm_weight is not None and norm_bias is not None:
-            if norm_mean is None or norm_var is None:
-                N = a.shape[0]
-                norm_mean, norm_var = a.mean(0), (a - a.mean(0)).square().mean(0)
-                statistics = (norm_mean, norm_var * (N / max(N - 1, 1)))
-            a = (a - norm_mean) * torch.rsqrt(norm_var + ATTENTION_NORM_EPS) * norm_weight + norm_bias
+            a, statistics = normed(a, norm_weight, norm_bias, norm_mean, norm_var)
         weights = self.activate(a)
         return weights @ weight, weights @ bias, statistics
 
@@ -82,3 +83,15 @@ class Attentive:
         if self.act == "softmax":
             return torch.softmax(a, dim=1)
         return torch.clamp(a + 3, 0, 6) / 6
+
+
+def normed(
+    a: Tensor, weight: Tensor, bias: Tensor, mean: Tensor | None, var: Tensor | None
+) -> tuple[Tensor, Statistics]:
+    """BN of a (N, K) over samples, by given statistics or the batch's; and those, for running averages."""
+    statistics: Statistics = ()
+    if mean is None or var is None:
+        N = a.shape[0]
+        mean, var = a.mean(0), (a - a.mean(0)).square().mean(0)
+        statistics = (mean, var * (N / max(N - 1, 1)))
+    return (a - mean) * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics

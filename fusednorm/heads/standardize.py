@@ -1,17 +1,20 @@
 """Standardizations: from a map's plane moments to the mean and variance that each plane is standardized with.
 
-Each takes the plane means m and biased plane variances v, (N, C), and gives mu and var, broadcastable to (N, C),
-and the statistics that running averages are made of. All are written centred: variance around the mean, never
-E[x²] - E[x]².
+Each takes the plane means m (float64) and biased plane variances v, (N, C), and its tensors, and gives mu and var,
+broadcastable to (N, C), and the statistics that running averages are made of (`updates` of them). All are written
+centred: variance around the mean, never E[x²] - E[x²]. Where no moments are taken (`needs_moments`), `pivot` says
+what the kernels subtract in the means' place: (C,), or None for 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-Statistics = tuple[Tensor, ...]
+from .planes import Statistics
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,13 @@ class Batch:
     """Batch statistics: mu = mean_n m, var = mean_n (v + (m - mu)²)."""
 
     eps: float = 1e-5
-    tensors = 0
+    tensors: ClassVar[int] = 0
+    updates: ClassVar[int] = 2
+    needs_moments: ClassVar[bool] = True
 
     def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
-        mu = m.mean(0, keepdim=True)
-        var = (v + (m - mu).square()).mean(0, keepdim=True)
-        count = m.shape[0] * positions
-        return mu, var, (mu[0], var[0] * (count / max(count - 1, 1)))
+        mu, var = batch_moments(m, v)
+        return mu, var, unbiased_statistics(mu, var, m.shape[0] * positions)
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,12 @@ class Group:
 
     groups: int
     eps: float = 1e-5
-    tensors = 0
+    tensors: ClassVar[int] = 0
+    updates: ClassVar[int] = 0
+    needs_moments: ClassVar[bool] = True
 
     def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
-        N, C = m.shape
-        grouped = (N, self.groups, C // self.groups)
-        mu = m.reshape(grouped).mean(-1, keepdim=True)
-        var = (v.reshape(grouped) + (m.reshape(grouped) - mu).square()).mean(-1, keepdim=True)
-        return mu.expand(grouped).reshape(N, C), var.expand(grouped).reshape(N, C), ()
+        return *group_moments(m, v, self.groups), ()
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,63 @@ class Running:
     """Given statistics, the running ones of training: mu and var are the tensors (C) themselves."""
 
     eps: float = 1e-5
-    tensors = 2
+    tensors: ClassVar[int] = 2
+    updates: ClassVar[int] = 0
+    needs_moments: ClassVar[bool] = False
 
     def __call__(
         self, m: Tensor, v: Tensor, positions: int, mean: Tensor, var: Tensor
     ) -> tuple[Tensor, Tensor, Statistics]:
         return mean[None], var[None], ()
+
+    def pivot(self, mean: Tensor, var: Tensor) -> Tensor:
+        return mean
+
+
+@dataclass(frozen=True)
+class Identity:
+    """None at all: x_hat = x."""
+
+    eps: ClassVar[float] = 0.0
+    tensors: ClassVar[int] = 0
+    updates: ClassVar[int] = 0
+    needs_moments: ClassVar[bool] = False
+
+    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
+        return torch.zeros_like(m[:1]), torch.ones_like(v[:1]), ()
+
+    def pivot(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class FilterResponse:
+    """mu = 0, var = mean_s x² = v + m² (FRN, Singh & Krishnan, 2020)."""
+
+    eps: float = 1e-6
+    tensors: ClassVar[int] = 0
+    updates: ClassVar[int] = 0
+    needs_moments: ClassVar[bool] = True
+
+    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
+        return torch.zeros_like(m[:1]), v + m.square(), ()
+
+
+def batch_moments(m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """mu and var over samples, (1, C)."""
+    mu = m.mean(0, keepdim=True)
+    return mu, (v + (m - mu).square()).mean(0, keepdim=True)
+
+
+def unbiased_statistics(mu: Tensor, var: Tensor, count: int) -> Statistics:
+    """What torch's running averages take of a batch of `count` values a channel: (C,)."""
+    return mu[0], var[0] * (count / max(count - 1, 1))
+
+
+def group_moments(m: Tensor, v: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """mu and var of groups of channels, (N, C)."""
+    N, C = m.shape
+    grouped = (N, groups, C // groups)
+    mu = m.reshape(grouped).mean(-1, keepdim=True)
+    var = (v.reshape(grouped) + (m.reshape(grouped) - mu).square()).mean(-1, keepdim=True)
+    return mu.expand(grouped).reshape(N, C), var.expand(grouped).reshape(N, C)

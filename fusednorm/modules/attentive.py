@@ -5,19 +5,57 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusednorm import checks, functional
+from fusednorm import checks, parts
 from fusednorm.heads import ATTENTION_ACTS, ATTENTION_INPUTS
+from fusednorm.parts import AttentionNorm, Part
 
-from .batch_norm import BatchNorm1d, RunningStatistics
+from .batch_norm import Batch, BatchNorm1d
+from .group_norm import Group
+from .layer import NormLayer, Recalibration, new_parameter
 
 
-class _Attention:
-    """What the attentive layers share: the mixture's and the attention's parameters. A mixin of nn.Modules."""
+def norm_of(layer: BatchNorm1d) -> AttentionNorm:
+    """A BatchNorm1d's tensors, for a head that has one inside."""
+    assert layer.weight is not None
+    assert layer.bias is not None
+    running = (layer.running_mean, layer.running_var)
+    return AttentionNorm(layer.weight, layer.bias, *running, layer.factor(), layer.training, layer.counter())
+
+
+class Attentive(Recalibration):
+    """y = sum_k lambda_k (weight_k x_hat + bias_k) (AN eqs. 8-11); AttentiveBatchNorm2d has equations and arguments."""
 
     weight: nn.Parameter
     bias: nn.Parameter
     attention: nn.Linear
     attention_norm: BatchNorm1d | None
+
+    def __init__(
+        self,
+        num_channels: int,
+        num_components: int = 10,
+        *,
+        attention_input: str = "rsd",
+        attention_norm: bool = True,
+        attention_act: str = "hsigmoid",
+        attention_eps: float = 1e-3,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self._build_attention(
+            num_channels,
+            num_components,
+            attention_input,
+            attention_norm,
+            attention_act,
+            attention_eps,
+            track_running_stats,
+            device,
+            dtype,
+        )
+        self.reset_parameters()
 
     def _build_attention(
         self,
@@ -27,21 +65,20 @@ class _Attention:
         attention_norm: bool,
         attention_act: str,
         attention_eps: float,
-        act: str | None,
         track_running_stats: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
+        checks.check_count("num_channels", num_channels)
         checks.check_count("num_components", num_components)
         checks.check_choice("attention_input", attention_input, ATTENTION_INPUTS)
         checks.check_choice("attention_act", attention_act, ATTENTION_ACTS)
         checks.check_eps("attention_eps", attention_eps)
-        checks.check_act(act)
-        self.num_components = num_components
+        self.channels, self.num_components = num_channels, num_components
         self.attention_input, self.attention_act = attention_input, attention_act
-        self.attention_eps, self.act = attention_eps, act
-        self.weight = nn.Parameter(torch.empty(num_components, num_channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(num_components, num_channels, device=device, dtype=dtype))
+        self.attention_eps = attention_eps
+        self.weight = new_parameter((num_components, num_channels), device, dtype)
+        self.bias = new_parameter((num_components, num_channels), device, dtype)
         width = 2 * num_channels if attention_input == "mean_std" else num_channels
         self.attention = nn.Linear(width, num_components, bias=not attention_norm, device=device, dtype=dtype)
         # eps 1e-5 and momentum 0.1 whatever the layer's own are, as in the official code.
@@ -61,23 +98,30 @@ class _Attention:
         if self.attention_norm is not None:
             self.attention_norm.reset_parameters()
 
-    def _norm_tensors(self) -> functional.AttentionNorm | None:
-        norm = self.attention_norm
-        if norm is None:
-            return None
-        return functional.AttentionNorm(
-            norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.factor(), norm.training
+    def recalibration(self, x: Tensor) -> Part:
+        return parts.attentive(
+            x,
+            self.weight,
+            self.bias,
+            self.attention.weight,
+            self.attention.bias,
+            None if self.attention_norm is None else norm_of(self.attention_norm),
+            self.training,
+            self.attention_input,
+            self.attention_act,
+            self.attention_eps,
         )
 
-    def _attention_repr(self) -> str:
-        text = f"num_components={self.num_components}, attention_input={self.attention_input}"
-        text += f", attention_norm={self.attention_norm is not None}, attention_act={self.attention_act}"
-        text += f", attention_eps={self.attention_eps}"
-        return text + (f", act={self.act}" if self.act else "")
+    def extra_repr(self) -> str:
+        return (
+            f"num_components={self.num_components}, attention_input={self.attention_input}, "
+            f"attention_norm={self.attention_norm is not None}, attention_act={self.attention_act}, "
+            f"attention_eps={self.attention_eps}"
+        )
 
 
-class _AttentiveBatchNorm(_Attention, RunningStatistics):
-    dims: tuple[int, ...]
+class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
+    halves = (Batch, Attentive)
 
     def __init__(
         self,
@@ -95,59 +139,22 @@ class _AttentiveBatchNorm(_Attention, RunningStatistics):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        RunningStatistics.__init__(self, num_features, momentum, track_running_stats, device, dtype)
-        checks.check_eps("eps", eps)
-        self.eps = eps
-        self._build_attention(
-            num_features,
-            num_components,
-            attention_input,
-            attention_norm,
-            attention_act,
-            attention_eps,
+        self._build(
             act,
-            track_running_stats,
-            device,
-            dtype,
+            lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
+            lambda: self._build_attention(
+                num_features,
+                num_components,
+                attention_input,
+                attention_norm,
+                attention_act,
+                attention_eps,
+                track_running_stats,
+                device,
+                dtype,
+            ),
         )
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """As the paper initializes, running statistics as at the start."""
-        self.reset_running_stats()
-        super().reset_parameters()
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x, residual and the result: (N, C, *positions) alike."""
-        checks.check_input(x, self.num_features, self.dims)
-        y = functional.attentive_batch_norm(
-            x,
-            self.weight,
-            self.bias,
-            self.attention.weight,
-            self.attention.bias,
-            self._norm_tensors(),
-            self.running_mean,
-            self.running_var,
-            self.training,
-            self.factor() if self.training else 0.0,
-            self.eps,
-            attention_input=self.attention_input,
-            attention_act=self.attention_act,
-            attention_eps=self.attention_eps,
-            residual=residual,
-            act=self.act,
-        )
-        self.count_batch(x)
-        if self.attention_norm is not None:
-            self.attention_norm.count_batch(x)
-        return y
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"track_running_stats={self.track_running_stats}, {self._attention_repr()}"
-        )
 
 
 _EQUATIONS = """
@@ -215,7 +222,7 @@ class AttentiveBatchNorm3d(_AttentiveBatchNorm):
     dims = (5,)
 
 
-class AttentiveGroupNorm(_Attention, nn.Module):
+class AttentiveGroupNorm(NormLayer, Group, Attentive):
     __doc__ = (
         """Attentive Normalization over groups of channels, (N, C, *positions) input, as in the paper's detection heads.
 """
@@ -230,6 +237,8 @@ class AttentiveGroupNorm(_Attention, nn.Module):
         eps: under the root of the group's variance."""
         + _ARGUMENTS.replace("{buffers}", "").replace("{also}", "groups that don't divide the channels, ")
     )
+
+    halves = (Group, Attentive)
 
     def __init__(
         self,
@@ -246,46 +255,19 @@ class AttentiveGroupNorm(_Attention, nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        checks.check_groups(num_groups, num_channels)
-        checks.check_eps("eps", eps)
-        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
-        self._build_attention(
-            num_channels,
-            num_components,
-            attention_input,
-            attention_norm,
-            attention_act,
-            attention_eps,
+        self._build(
             act,
-            True,
-            device,
-            dtype,
+            lambda: self._build_groups(num_groups, num_channels, eps),
+            lambda: self._build_attention(
+                num_channels,
+                num_components,
+                attention_input,
+                attention_norm,
+                attention_act,
+                attention_eps,
+                True,
+                device,
+                dtype,
+            ),
         )
         self.reset_parameters()
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x, residual and the result: (N, C, *positions) alike."""
-        checks.check_input(x, self.num_channels)
-        y = functional.attentive_group_norm(
-            x,
-            self.num_groups,
-            self.weight,
-            self.bias,
-            self.attention.weight,
-            self.attention.bias,
-            self._norm_tensors(),
-            self.training,
-            self.eps,
-            attention_input=self.attention_input,
-            attention_act=self.attention_act,
-            attention_eps=self.attention_eps,
-            residual=residual,
-            act=self.act,
-        )
-        if self.attention_norm is not None:
-            self.attention_norm.count_batch(x)
-        return y
-
-    def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {self._attention_repr()}"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusednorm import checks, functional
+from fusednorm import checks, parts
+from fusednorm.parts import Factor, Part
+
+from .affine import Affine
+from .layer import NormLayer, Standardization
 
 
 def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
@@ -14,7 +18,7 @@ def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-class RunningStatistics(nn.Module):
+class RunningStatistics(Standardization):
     """The buffers running_mean, running_var and num_batches_tracked, in torch's convention; absent when not tracked.
 
     Not a subclass of torch's _BatchNorm: convert_sync_batchnorm would replace one silently by plain SyncBN.
@@ -24,19 +28,20 @@ class RunningStatistics(nn.Module):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def __init__(
+    def _build_statistics(
         self,
         num_features: int,
+        eps: float,
         momentum: float | None,
         track_running_stats: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
-        super().__init__()
         checks.check_count("num_features", num_features)
+        checks.check_eps("eps", eps)
         checks.check_momentum(momentum)
-        self.num_features = num_features
-        self.momentum = momentum
+        self.channels = self.num_features = num_features
+        self.eps, self.momentum = eps, momentum
         self.track_running_stats = track_running_stats
         if track_running_stats:
             wide = statistics_dtype(dtype)
@@ -54,29 +59,58 @@ class RunningStatistics(nn.Module):
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
-    @property
-    def uses_batch_statistics(self) -> bool:
-        """In training, and wherever there are no running ones."""
-        return self.training or self.running_mean is None
+    def reset_parameters(self) -> None:
+        """Running statistics as at the start."""
+        self.reset_running_stats()
 
-    def factor(self) -> float | Tensor:
+    def factor(self) -> Factor:
         """The weight of the coming batch in the running statistics; a tensor (no host read) where cumulative."""
+        if not self.training:
+            return 0.0
         if self.momentum is not None:
             return self.momentum
         if self.num_batches_tracked is None:
             return 0.0
         return 1.0 / (self.num_batches_tracked + 1).to(torch.float64)
 
-    def count_batch(self, x: Tensor) -> None:
-        """After a step of training. An empty batch is none: counting it would skew the cumulative average."""
-        if self.training and self.num_batches_tracked is not None and x.numel() > 0:
-            self.num_batches_tracked.add_(1)
+    def counter(self) -> Tensor | None:
+        """What counts the coming batch."""
+        return self.num_batches_tracked if self.training else None
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
 
 
-class _BatchNorm(RunningStatistics):
-    """act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) over samples and positions."""
+class Batch(RunningStatistics):
+    """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) over samples and positions, or running ones.
 
-    dims: tuple[int, ...]
+    Arguments and buffers as torch.nn.BatchNorm2d's, but for `affine`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        track_running_stats: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype)
+
+    def standardization(self, x: Tensor) -> Part:
+        return parts.batch(
+            x, self.running_mean, self.running_var, self.training, self.factor(), self.eps, self.counter()
+        )
+
+
+class _BatchNorm(NormLayer, Batch, Affine):
+    halves = (Batch, Affine)
 
     def __init__(
         self,
@@ -90,48 +124,12 @@ class _BatchNorm(RunningStatistics):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, momentum, track_running_stats, device, dtype)
-        checks.check_eps("eps", eps)
-        checks.check_act(act)
-        self.eps, self.affine, self.act = eps, affine, act
-        if affine:
-            self.weight = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._build(
+            act,
+            lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
+            lambda: self._build_affine(num_features, affine, device, dtype),
+        )
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """weight 1, bias 0, running statistics as at the start."""
-        self.reset_running_stats()
-        if self.affine:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x, residual and the result: (N, C, *positions) alike."""
-        checks.check_input(x, self.num_features, self.dims)
-        y = functional.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.factor() if self.training else 0.0,
-            self.eps,
-            residual=residual,
-            act=self.act,
-        )
-        self.count_batch(x)
-        return y
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}" + (f", act={self.act}" if self.act else "")
-        )
 
 
 _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pass.

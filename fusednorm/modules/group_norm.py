@@ -1,14 +1,56 @@
-"""GroupNorm with residual and activation in the same pass."""
+"""GroupNorm with residual and activation in the same pass, and its standardization, for groups, layers and
+instances."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusednorm import checks, functional
+from fusednorm import checks, parts
+from fusednorm.parts import Part
+
+from .affine import Affine
+from .layer import NormLayer, Standardization
 
 
-class GroupNorm(nn.Module):
+class Group(Standardization):
+    """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) of each sample's groups of channels."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self._build_groups(num_groups, num_channels, eps)
+
+    def _build_groups(self, num_groups: int, num_channels: int, eps: float) -> None:
+        checks.check_groups(num_groups, num_channels)
+        checks.check_eps("eps", eps)
+        self.num_groups, self.eps = num_groups, eps
+        self.channels = self.num_channels = num_channels
+
+    def reset_parameters(self) -> None:
+        """There are none."""
+
+    def standardization(self, x: Tensor) -> Part:
+        return parts.group(x, self.num_groups, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
+
+
+class Layer(Group):
+    """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) of each sample: Group with one group."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(1, num_channels, eps)
+
+
+class Instance(Group):
+    """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) of each plane: Group with a group a channel."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(num_channels, num_channels, eps)
+
+
+class GroupNorm(NormLayer, Group, Affine):
     """GroupNorm over (N, C, *positions) input, with `residual` and `act` in the same pass.
 
     y = act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) of each sample's groups of
@@ -23,6 +65,8 @@ class GroupNorm(nn.Module):
         unknown act. TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
+    halves = (Group, Affine)
+
     def __init__(
         self,
         num_groups: int,
@@ -34,33 +78,9 @@ class GroupNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        checks.check_groups(num_groups, num_channels)
-        checks.check_eps("eps", eps)
-        checks.check_act(act)
-        self.num_groups, self.num_channels = num_groups, num_channels
-        self.eps, self.affine, self.act = eps, affine, act
-        if affine:
-            self.weight = nn.Parameter(torch.empty(num_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(num_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """weight 1, bias 0."""
-        if self.affine:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x, residual and the result: (N, C, *positions) alike."""
-        checks.check_input(x, self.num_channels)
-        return functional.group_norm(
-            x, self.num_groups, self.weight, self.bias, self.eps, residual=residual, act=self.act
+        self._build(
+            act,
+            lambda: self._build_groups(num_groups, num_channels, eps),
+            lambda: self._build_affine(num_channels, affine, device, dtype),
         )
-
-    def extra_repr(self) -> str:
-        act = f", act={self.act}" if self.act else ""
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}{act}"
+        self.reset_parameters()

@@ -5,14 +5,17 @@ import inspect
 import pytest
 import torch
 
-from fusednorm.engine import operators
+from fusednorm.engine import native, operators
 from fusednorm.engine.backends import backends
-from tests.cases import BACKENDS, channels_last
+from fusednorm.engine.function import Spec
+from tests.cases import BACKENDS, channels_last, maps_like
+from tests.engine.parts import RECALIBRATE, STANDARDIZE, C, join
 
 # test_autograd_registration can't apply: the operators have no autograd of their own on purpose. A
 # torch.autograd.Function around them supplies it, at half of register_autograd's cost a call, and only it may be
 # differentiated through.
 UTILITIES = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+ACTS = ("identity", "relu", "gelu")
 OPAQUE = [name for name in BACKENDS if name != "torch"]
 
 
@@ -45,14 +48,10 @@ def test_opcheck(backend, layout, act, residual):
         torch.library.opcheck(operator, args, test_utils=UTILITIES)
 
 
-def layer_calls(groups, attentive, act):
-    x, dy, residual, *_ = arguments(act=act)
-    K, C = 3, 8
-    weight, bias = (torch.randn(K, C) if attentive else torch.randn(C) for _ in range(2))
-    running = (torch.randn(C), torch.rand(C)) if groups < 0 else (None, None)
-    attention = (torch.randn(K, C), None, torch.randn(K), torch.randn(K)) if attentive else (None,) * 4
-    normed = (torch.randn(K), torch.rand(K)) if attentive and groups < 0 else (None, None)
-    layer = (weight, bias, *running, *attention, *normed, groups, 1e-5, "rsd", "hsigmoid", 1e-3, 1e-5, act)
+def layer_calls(standardize, recalibrate, act):
+    head, tensors = join(STANDARDIZE[standardize], RECALIBRATE[recalibrate])
+    x, dy, residual = (maps_like(3, C, 5, 3).float() for _ in range(3))
+    layer = native.layer_arguments(Spec(head, act, "cpu"), tuple(None if t is None else t.float() for t in tensors))
     yield "norm_forward", (x, residual, *layer, act == "relu")
     _, mask, *kept = torch.ops.fusednorm.norm_forward.cpu(x, residual, *layer, act == "relu")[:7]
     saved = (None, mask) if act == "relu" else (residual, None)
@@ -60,11 +59,20 @@ def layer_calls(groups, attentive, act):
 
 
 @pytest.mark.skipif(not backends()["cpu"].available, reason="whole-layer operators are native")
-@pytest.mark.parametrize("act", ["identity", "relu", "gelu"])
-@pytest.mark.parametrize("attentive", [False, True], ids=["affine", "attentive"])
-@pytest.mark.parametrize("groups", [-1, 0, 2], ids=["running", "batch", "group"])
-def test_opcheck_of_layers(groups, attentive, act):
-    for name, args in layer_calls(groups, attentive, act):
+@pytest.mark.parametrize(
+    ("standardize", "recalibrate", "act"),
+    [
+        *((s, r, a) for s in ("running", "batch", "group") for r in ("affine", "attentive") for a in ACTS),
+        ("switchable", "bare", "relu"),
+        ("switchable lg", "attentive, mean and std", "relu"),
+        ("switchable, running", "scaling, bare", "relu"),
+        ("representative mean", "scaling by std, tanh", "relu"),
+        ("representative std, running", "squeeze-excite", "relu"),
+        ("identity", "squeeze-excite, hsigmoid, bare", "relu"),
+    ],
+)
+def test_opcheck_of_layers(standardize, recalibrate, act):
+    for name, args in layer_calls(standardize, recalibrate, act):
         torch.library.opcheck(getattr(torch.ops.fusednorm, name).cpu, args, test_utils=UTILITIES)
 
 
@@ -122,7 +130,7 @@ def test_wrong_tensors_are_refused_not_read():
 
 @pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
 def test_wrong_tensors_of_layers_are_refused_not_read():
-    calls = dict(layer_calls(0, True, "relu"))
+    calls = dict(layer_calls("batch", "attentive", "relu"))
     forward, backward = (getattr(torch.ops.fusednorm, name).cpu for name in calls)
     good = calls["norm_backward"]
     with pytest.raises(RuntimeError, match="fusednorm"):
@@ -131,9 +139,35 @@ def test_wrong_tensors_of_layers_are_refused_not_read():
         for bad in (good[i][:0], good[i].repeat(1, 2)[:, ::2] if i > 3 else good[i][1:]):
             with pytest.raises(RuntimeError, match="fusednorm"):
                 backward(*good[:i], bad, *good[i + 1 :])
-    for i in (10, 14):  # bias, norm_weight without its bias
+
+
+@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
+@pytest.mark.parametrize(
+    ("standardize", "recalibrate"),
+    [
+        ("running", "attentive, mean and std"),
+        ("switchable gib, unbiased, by groups", "squeeze-excite"),
+        ("representative std, running", "scaling"),
+    ],
+)
+def test_layers_without_a_tensor_or_with_a_short_one_are_refused(standardize, recalibrate):
+    (name, args), _ = layer_calls(standardize, recalibrate, "relu")
+    forward = getattr(torch.ops.fusednorm, name).cpu
+    names = operators.LAYER_TENSORS
+    given = {i: n for i, n in enumerate(names, start=2) if args[i] is not None}
+    alone = ("fc_bias", "gate_bias") if recalibrate == "squeeze-excite" else ("fc_bias",)
+    if recalibrate != "attentive, mean and std":
+        alone += ("weight", "bias")
+    for i, missing in given.items():
         with pytest.raises(RuntimeError, match="fusednorm"):
-            backward(*good[: i + (i == 14) * 2], None, *good[i + 1 + (i == 14) * 2 :])
+            forward(*args[:i], args[i].flatten()[:-1], *args[i + 1 :])
+        if missing not in alone:
+            with pytest.raises(RuntimeError, match="fusednorm"):
+                forward(*args[:i], None, *args[i + 1 :])
+    scalars = 2 + len(names)  # standardize, groups, scopes, ..., recalibrate
+    for i, bad in ((0, 5), (0, -1), (1, 0), (1, 5), (2, 0x15), (2, 0x103), (6, 4), (6, -1)):
+        with pytest.raises(RuntimeError, match="fusednorm"):
+            forward(*args[: scalars + i], bad, *args[scalars + i + 1 :])
 
 
 def test_documented():

@@ -1,0 +1,184 @@
+// The recalibrations of Attentive Normalization and, without attention, a plain affine map (docs/engine.md): forward to
+// Gamma and Beta, finish(sample, gamma, beta), and back from dGamma and dBeta. Included once per instruction set, inside
+// that set's namespace.
+
+template <class A, class Finish>
+inline void affine_maps(const HeadArgs& k, Finish finish) {
+  for (int64_t n = 0; n < k.N; ++n) finish(n, in<A>(k.weight), in<A>(k.bias));
+}
+
+template <class A>
+inline void affine_grad(const WayBack<A>& way) {
+  const int64_t N = way.k.N, C = way.k.C;
+  Scratch<double> sums(2 * C, true);  // there may be many samples
+  for (int64_t n = 0; n < N; ++n)
+    for (int64_t c = 0; c < C; ++c) {
+      sums.data[c] += double(way.dgamma[n * C + c]);
+      sums.data[C + c] += double(way.dshift[n * C + c]);
+    }
+  round_to<A>(way.to.dweight, sums.data, C);
+  round_to<A>(way.to.dbias, sums.data + C, C);
+}
+
+// s(m, v) of a sample.
+template <class A>
+inline void attention_inputs(const AttentionSource<A>& source, int64_t C, const A* m, const A* v, A* s) {
+  for (int64_t c = 0; c < C; ++c) {
+    const A std = source.std(v[c]);
+    s[c] = source.value(m[c], std);
+    if (source.has_std()) s[C + c] = std;
+  }
+}
+
+// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs. All N×K, and all in
+// double: BN takes out of the gradient most of what there is, and what stays would carry float32's noise.
+template <class A>
+struct Mixture {
+  const HeadArgs& k;
+  Scratch<double> memory;
+  double *lambda, *normed, *z_hat, *r;  // r: K
+
+  explicit Mixture(const HeadArgs& args)
+      : k(args),
+        memory(3 * args.N * args.K + args.K),
+        lambda(memory.data),
+        normed(lambda + args.N * args.K),
+        z_hat(normed + args.N * args.K),
+        r(z_hat + args.N * args.K) {
+    const int64_t N = k.N, K = k.K;
+    const double* z = in<double>(k.z);
+    for (int64_t i = 0; i < K && k.attention_norm; ++i) standardize(z, i);
+    if (!k.attention_norm) memcpy(normed, z, size_t(N * K) * sizeof(double));
+    for (int64_t n = 0; n < N; ++n) activate(normed + n * K, lambda + n * K);
+  }
+
+  // dlambda -> dz, in place
+  void gradient(double* d, const HeadGradArgs& to) const {
+    const int64_t N = k.N, K = k.K;
+    const AttentionAct act = AttentionAct(k.gate);
+    for (int64_t n = 0; n < N; ++n) {
+      double* row = d + n * K;
+      const double *a = normed + n * K, *l = lambda + n * K;
+      if (act == AttentionAct::softmax) {
+        double inner = 0;
+        for (int64_t i = 0; i < K; ++i) inner += l[i] * row[i];
+        for (int64_t i = 0; i < K; ++i) row[i] = l[i] * (row[i] - inner);
+      } else {
+        for (int64_t i = 0; i < K; ++i) row[i] *= attention_act_slope(act, a[i], l[i]);
+      }
+    }
+    for (int64_t i = 0; i < K; ++i) {
+      double sum = 0, sum_hat = 0;
+      for (int64_t n = 0; n < N; ++n) {
+        sum += d[n * K + i];
+        if (k.attention_norm) sum_hat += d[n * K + i] * z_hat[n * K + i];
+      }
+      if (!k.attention_norm) {
+        if (to.dfc_bias) out<A>(to.dfc_bias)[i] = A(sum);
+        continue;
+      }
+      out<A>(to.dnorm_weight)[i] = A(sum_hat);
+      out<A>(to.dnorm_bias)[i] = A(sum);
+      const double gain = double(in<A>(k.norm_weight)[i]) * r[i];
+      // A BN over the batch takes a constant added to z out again: no gradient.
+      if (to.dfc_bias) out<A>(to.dfc_bias)[i] = k.norm_mean ? A(gain * sum) : A(0);
+      const double mean = k.norm_mean ? 0 : sum / double(N), mean_hat = k.norm_mean ? 0 : sum_hat / double(N);
+      for (int64_t n = 0; n < N; ++n) d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
+    }
+  }
+
+ private:
+  void standardize(const double* z, int64_t i) {
+    const int64_t N = k.N, K = k.K;
+    double mean = 0, var = 0;
+    if (k.norm_mean) {
+      mean = double(in<A>(k.norm_mean)[i]), var = double(in<A>(k.norm_var)[i]);
+    } else {
+      for (int64_t n = 0; n < N; ++n) mean += z[n * K + i];
+      mean /= double(N);
+      for (int64_t n = 0; n < N; ++n) var += (z[n * K + i] - mean) * (z[n * K + i] - mean);
+      if (k.z_mean) {
+        out<A>(k.z_mean)[i] = A(mean);
+        out<A>(k.z_var)[i] = A(var / double(N > 1 ? N - 1 : 1));
+      }
+      var /= double(N);
+    }
+    const double inverse = inverse_deviation<double>(var, k.norm_eps);
+    r[i] = inverse;
+    for (int64_t n = 0; n < N; ++n) {
+      z_hat[n * K + i] = (z[n * K + i] - mean) * inverse;
+      normed[n * K + i] = z_hat[n * K + i] * double(in<A>(k.norm_weight)[i]) + double(in<A>(k.norm_bias)[i]);
+    }
+  }
+
+  void activate(const double* a, double* l) const {
+    const AttentionAct act = AttentionAct(k.gate);
+    if (act != AttentionAct::softmax) {
+      for (int64_t i = 0; i < k.K; ++i) l[i] = attention_act(act, a[i]);
+      return;
+    }
+    double largest = a[0], total = 0;
+    for (int64_t i = 1; i < k.K; ++i) largest = a[i] > largest ? a[i] : largest;
+    for (int64_t i = 0; i < k.K; ++i) total += l[i] = head_exp(a[i] - largest);
+    for (int64_t i = 0; i < k.K; ++i) l[i] /= total;
+  }
+};
+
+template <class A, class Finish>
+inline void attentive(const HeadArgs& k, Finish finish) {
+  const int64_t N = k.N, C = k.C, K = k.K;
+  const AttentionSource<A> source(k);
+  const int64_t width = source.has_std() ? 2 * C : C;
+  parallel_items(N, width * K, [&](int64_t n) {
+    Scratch<A> s(width);
+    attention_inputs(source, C, in<A>(k.m) + n * C, in<A>(k.v) + n * C, s.data);
+    for (int64_t i = 0; i < K; ++i)
+      out<double>(k.z)[n * K + i] =
+          double(dot(s.data, in<A>(k.fc_weight) + i * width, width)) + (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
+  });
+  const Mixture<A> mixture(k);
+  parallel_items(N, 2 * C * K, [&](int64_t n) {
+    Scratch<A> maps(2 * C, true);
+    A *gamma = maps.data, *beta = gamma + C;
+    for (int64_t i = 0; i < K; ++i) {
+      add_scaled(gamma, A(mixture.lambda[n * K + i]), in<A>(k.weight) + i * C, C);
+      add_scaled(beta, A(mixture.lambda[n * K + i]), in<A>(k.bias) + i * C, C);
+    }
+    finish(n, gamma, beta);
+  });
+}
+
+template <class A>
+inline void attentive_grad(const WayBack<A>& way) {
+  const HeadGradArgs& to = way.to;
+  const HeadArgs& k = way.k;
+  const int64_t N = k.N, C = k.C, K = k.K;
+  const A *m = in<A>(k.m), *v = in<A>(k.v), *dgamma = way.dgamma, *dshift = way.dshift;
+  const AttentionSource<A> source(k);
+  const int64_t width = source.has_std() ? 2 * C : C;
+  const Mixture<A> mixture(k);
+  Scratch<double> dz_memory(N * K);
+  Scratch<A> s_memory(N * width);
+  double* dz = dz_memory.data;
+  A* s = s_memory.data;
+  parallel_items(N, 2 * C * K, [&](int64_t n) {
+    attention_inputs(source, C, m + n * C, v + n * C, s + n * width);
+    for (int64_t i = 0; i < K; ++i)
+      dz[n * K + i] = double(dot(dgamma + n * C, in<A>(k.weight) + i * C, C)) +
+                      double(dot(dshift + n * C, in<A>(k.bias) + i * C, C));
+  });
+  mixture.gradient(dz, to);
+  parallel_items(K, N * (2 * C + width), [&](int64_t i) {
+    for (int64_t n = 0; n < N; ++n) {
+      add_scaled(out<A>(to.dweight) + i * C, A(mixture.lambda[n * K + i]), dgamma + n * C, C);
+      add_scaled(out<A>(to.dbias) + i * C, A(mixture.lambda[n * K + i]), dshift + n * C, C);
+      add_scaled(out<A>(to.dfc_weight) + i * width, A(dz[n * K + i]), s + n * width, width);
+    }
+  });
+  parallel_items(N, C * K, [&](int64_t n) {
+    Scratch<A> ds(width, true);
+    for (int64_t i = 0; i < K; ++i) add_scaled(ds.data, A(dz[n * K + i]), in<A>(k.fc_weight) + i * width, width);
+    for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
+      source.gradient(m[i], v[i], ds.data[c], source.has_std() ? ds.data[C + c] : A(0), way.dm[i], way.dv[i]);
+  });
+}

@@ -1,0 +1,162 @@
+"""The Normalization-Attention module's way over positions (heads/context.py): the steps between the kernels of
+docs/positions.md, and the autograd around them.
+
+Forward reads x for the plane means, the position sums t and the pooled sums, and writes y from it: 5 units; backward
+reads dy and x for the gate's sums, x for dp and for t's way back, and writes dx from both: 7. "mean_difference" of a
+bare map needs no plane means: 4 and 6. A residual adds its own reads, and the writing of its gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusednorm.heads import Head, Identity
+from fusednorm.heads.context import Maps, context_of, inner_map, own_tensors
+
+from . import plain
+from .backends import kernel
+from .function import Spec, Tensors, save, through_plain, vjp, wants_mask
+from .layout import positions
+
+
+def context_forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
+) -> tuple[Tensor, ...]:
+    """y, mask, mean, var, t, p, pooled, and the head's statistics."""
+    head = spec.head
+    assert isinstance(head, Head)
+    if head.needs_moments:
+        mean, var = kernel("plane_moments", spec.backend)(x)
+    else:
+        mean, var = plain.without_moments(x, head, tensors)
+    center, context = mean.to(var.dtype), context_of(head)
+    with plain.full_precision(x):
+        (scale, shift, w, offset), statistics = inner_map(head, center, mean, var, positions(x), tensors)
+        t = kernel("position_reduce", spec.backend)(x, center, w, context.kind)
+        rest = own_tensors(head, tensors, center.dtype)
+        p = context.positions(t, offset, *rest)
+        pooled, _ = kernel("plane_pool", spec.backend)(x, center, p, "sum")
+        scale, shift = context.outer(pooled, scale, shift, *rest)
+    y, mask = kernel("plane_affine", spec.backend)(x, center, scale, shift, residual, spec.act, save_mask)
+    return y, mask, mean, var, t, p, pooled, *statistics
+
+
+KEPT = 7  # outputs of ContextNorm before the statistics
+
+
+class ContextNorm(torch.autograd.Function):
+    """Streaming and position kernels of a backend around NA's head in PyTorch."""
+
+    @staticmethod
+    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
+        return context_forward(spec, x, residual, tensors, wants_mask(spec, residual))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        save(ctx, inputs[0], inputs[1:], output[:KEPT])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
+        if dy is None:
+            return (None,) * len(ctx.needs_input_grad)
+        grads = through_plain(ctx, dy)
+        if grads is not None:
+            return grads
+        x, residual, mask, mean, var, t, p, pooled, *tensors = ctx.saved_tensors
+        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
+        with plain.full_precision(x):
+            dx, dresidual, dtensors = _way_back(
+                ctx.spec,
+                dy,
+                x,
+                residual,
+                mask,
+                mean,
+                var,
+                t,
+                p,
+                pooled,
+                tuple(tensors),
+                needs_dx,
+                needs_dresidual,
+                needs,
+            )
+        return None, dx, dresidual, *dtensors
+
+
+def _way_back(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    t: Tensor,
+    p: Tensor,
+    pooled: Tensor,
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    head, act, center, S = spec.head, spec.act, mean.to(var.dtype), positions(x)
+    assert isinstance(head, Head)
+    context = context_of(head)
+    wanted = [i for i, needed in enumerate(needs) if needed]
+
+    def with_moving(moving: tuple[Tensor, ...]) -> Tensors:
+        moved = list(tensors)
+        for i, tensor in zip(wanted, moving, strict=True):
+            moved[i] = tensor
+        return tuple(moved)
+
+    def inner(m: Tensor, v: Tensor, *moving: Tensor) -> Maps:
+        return inner_map(head, center, m, v, S, with_moving(moving))[0]
+
+    def weights(t: Tensor, offset: Tensor, *moving: Tensor) -> Tensor:
+        return context.positions(t, offset, *own_tensors(head, with_moving(moving), center.dtype))
+
+    def outer(pooled: Tensor, scale: Tensor, shift: Tensor, *moving: Tensor) -> tuple[Tensor, Tensor]:
+        return context.outer(pooled, scale, shift, *own_tensors(head, with_moving(moving), center.dtype))
+
+    moving = tuple(tensors[i] for i in wanted)
+    (scale0, shift0, w, offset), inner_vjp = vjp(inner, mean, var, *moving)
+    _, weights_vjp = vjp(weights, t, offset, *moving)
+    (scale, shift), outer_vjp = vjp(outer, pooled, scale0, shift0, *moving)
+
+    # g, written by the first pass where it is dresidual, and where the last one would have to know z or the mask
+    write_g = act != "identity" and (needs_dresidual or residual is not None or mask is not None)
+    reduce = kernel("plane_affine_reduce", spec.backend)
+    g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, act, write_g)
+    if write_g:
+        dy, residual, act = g, None, "identity"
+    dpooled, dscale0, dshift0, *d_outer = outer_vjp((dscale, dshift))
+    dp = kernel("position_reduce", spec.backend)(x, center, dpooled, "sum")
+    dt, doffset, *d_weights = weights_vjp(dp)
+    constant = context.similarity == "mean_difference" and isinstance(head.standardize, Identity) and not any(needs[:2])
+    dw = torch.zeros_like(center)
+    slope = None
+    if not constant:
+        dw, slope = kernel("plane_pool", spec.backend)(x, center, dt, context.kind)
+    dm, dv, *d_inner = inner_vjp((dscale0, dshift0, dw, doffset))
+    if context.kind != "sum":  # sums around the plane mean
+        assert slope is not None
+        dm = dm - w * slope
+    dtensors: list[Tensor | None] = [None] * len(tensors)
+    for i, grads in zip(wanted, zip(d_outer, d_weights, d_inner, strict=True), strict=True):
+        dtensors[i] = grads[0] + grads[1] + grads[2]
+    dresidual = dy if needs_dresidual else None
+    if not needs_dx:
+        return None, dresidual, tuple(dtensors)
+    a, b = (dv * (2 / S), (dm / S).to(center.dtype)) if head.needs_moments else (None, None)
+    one, zero = torch.ones_like(center), torch.zeros_like(center)
+    dx = kernel("position_affine_grad", spec.backend)(
+        dy, x, center, scale, shift, None, None, one, zero, None, None, None, residual, None, None,
+        a, b, dpooled[None], p[None], w, dt, context.kind, "sigmoid", act,
+    )  # fmt: skip
+    return dx, dresidual, tuple(dtensors)

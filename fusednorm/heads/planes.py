@@ -1,0 +1,74 @@
+"""What heads calculate with: the moments of planes, before and after a standardization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Statistics = tuple[Tensor, ...]
+Restrict = str | Callable[[Tensor], Tensor]
+
+# Functions that keep a gate between 0 and 1.
+RESTRICTIONS = ("sigmoid", "tanh", "hsigmoid")
+
+
+# Statistics of a sample: of each channel over its positions, of each position over its channels.
+PLANE_STATISTICS = ("mean", "std")
+POSITION_STATISTICS = ("spatial_mean", "spatial_std")
+
+
+class Planes(NamedTuple):
+    """What a recalibration may look at.
+
+    m (N, C), float64, and v (N, C): plane means and biased variances of x; mu and inv = 1/sqrt(var + eps),
+    broadcastable to (N, C): what the planes are standardized with; spread: the planes' variances where more than a
+    constant was taken from them before.
+    """
+
+    m: Tensor
+    v: Tensor
+    mu: Tensor
+    inv: Tensor
+    positions: int
+    spread: Tensor | None = None
+
+    def mean(self) -> Tensor:
+        """Of x itself, in the compute type."""
+        return self.m.to(self.v.dtype)
+
+    def standardized_mean(self) -> Tensor:
+        """Of x_hat."""
+        return (self.m - self.mu).to(self.v.dtype) * self.inv
+
+    def standardized_std(self) -> Tensor:
+        """Of x_hat, the root of the biased variance."""
+        return root(self.v if self.spread is None else self.spread) * self.inv
+
+    def standardized_var(self) -> Tensor:
+        """Of x_hat, biased."""
+        return (self.v if self.spread is None else self.spread) * self.inv.square()
+
+
+def root(v: Tensor) -> Tensor:
+    """sqrt(v), with derivative 0 at 0: a constant plane has no direction in which its deviation grows."""
+    positive = v > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, v, 1)), 0)
+
+
+def restricted(a: Tensor, restrict: Restrict) -> Tensor:
+    """R(a), in [0, 1]."""
+    if callable(restrict):
+        return restrict(a)
+    if restrict == "sigmoid":
+        return torch.sigmoid(a)
+    if restrict == "tanh":
+        return (1 + torch.tanh(a)) / 2
+    return torch.clamp(a + 3, 0, 6) / 6
+
+
+def position_statistic(mean: Tensor, var: Tensor, name: str) -> Tensor:
+    """Of the moments over channels at each position, (N, S)."""
+    return mean if name == "spatial_mean" else root(var)

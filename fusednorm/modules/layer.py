@@ -1,0 +1,156 @@
+"""What layers are made of as nn.Modules: a standardization and a recalibration, each also of use alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fusednorm import checks, functional, parts
+from fusednorm.parts import Part
+
+DIMS = (2, 3, 4, 5)
+
+
+class Standardization(nn.Module):
+    """A standardization of `channels` channels. Called alone it gives x_hat; x (N, C, *positions)."""
+
+    channels: int
+
+    def standardization(self, x: Tensor) -> Part:
+        """The checked part for x, which has been checked."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        checks.check_input(x, self.channels)
+        return parts.run(x, self.standardization(x), parts.affine(x, None, None), None, None)
+
+
+class Recalibration(nn.Module):
+    """A recalibration of `channels` channels. Called alone it takes x as it is; x (N, C, *positions)."""
+
+    channels: int
+
+    def recalibration(self, x: Tensor) -> Part:
+        """The checked part for x, which has been checked."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        checks.check_input(x, self.channels)
+        return parts.run(x, parts.identity(), self.recalibration(x), None, None)
+
+
+class _Called(nn.Module):
+    """Called as layer(x, residual=None)."""
+
+    act: str | None
+    channels: int
+    dims: tuple[int, ...] = DIMS
+
+    if TYPE_CHECKING:  # the halves'
+
+        def standardization(self, x: Tensor) -> Part: ...
+        def recalibration(self, x: Tensor) -> Part: ...
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x, residual and the result: (N, C, *positions) alike."""
+        checks.check_input(x, self.channels, self.dims)
+        return parts.run(x, self.standardization(x), self.recalibration(x), residual, self.act)
+
+
+class NormLayer(_Called):
+    """A named layer: a subclass of this and of its two parts, named again in `halves`, so that its state is flat.
+
+    `_build` takes one function a half, which gives self its parameters and buffers.
+    """
+
+    halves: tuple[type[Any], ...]
+
+    def _build(self, act: str | None, *builders: Callable[[], None]) -> None:
+        nn.Module.__init__(self)
+        checks.check_act(act)
+        self.act = act
+        for build in builders:
+            build()
+
+    def reset_parameters(self) -> None:
+        """As at the start, running statistics too."""
+        for half in self.halves:
+            half.reset_parameters(self)
+
+    def extra_repr(self) -> str:
+        halves = [half.extra_repr(self) for half in self.halves]
+        return ", ".join([*filter(None, halves), *([f"act={self.act}"] if self.act else [])])
+
+
+class RecalibratedNorm(_Called):
+    """act(recalibrated(standardized(x)) + residual): any standardization with any recalibration, in the fused passes.
+
+    Args:
+        standardize: one of fusednorm.standardizations.
+        recalibrate: one of fusednorm.recalibrations, of as many channels.
+        act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+
+    Shapes: x, residual and the result (N, C, *positions), 0 to 3 position dimensions.
+
+    Raises:
+        TypeError: a part of another kind. ValueError: parts of different numbers of channels, an unknown act.
+    """
+
+    def __init__(self, standardize: Standardization, recalibrate: Recalibration, act: str | None = None) -> None:
+        super().__init__()
+        for name, part, kind in (
+            ("standardize", standardize, Standardization),
+            ("recalibrate", recalibrate, Recalibration),
+        ):
+            if not isinstance(part, kind):
+                expected = f"one of fusednorm.{kind.__name__.lower()}s"
+                raise TypeError(f"{name}: expected {expected}, got {type(part).__name__}")
+        if standardize.channels != recalibrate.channels:
+            raise ValueError(
+                f"recalibrate: expected {standardize.channels} channels, as standardize has, got {recalibrate.channels}"
+            )
+        checks.check_act(act)
+        self.standardize, self.recalibrate, self.act = standardize, recalibrate, act
+        self.channels = standardize.channels
+
+    def standardization(self, x: Tensor) -> Part:
+        return self.standardize.standardization(x)
+
+    def recalibration(self, x: Tensor) -> Part:
+        return self.recalibrate.recalibration(x)
+
+    def extra_repr(self) -> str:
+        return f"act={self.act}" if self.act else ""
+
+
+class FusedNorm(nn.Module):
+    """act(scale*x + shift + residual), (scale, shift) = head(mean, var): a layer of your own in the fused passes.
+
+    mean, var (biased), scale and shift are (N, C), or broadcast to it, in the compute type: float32, float64 for
+    float64 x, also under autocast. docs/own_layer.md builds one in 20 lines.
+
+    Args:
+        head: an nn.Module or function of mean and var, differentiable, the same whenever it is called with the same
+            (backward calls it again: no dropout, and buffers are read only). Parameters must be an nn.Module's.
+        act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+    """
+
+    def __init__(self, head: Callable[..., Any], act: str | None = None) -> None:
+        super().__init__()
+        checks.check_act(act)
+        self.head, self.act = head, act
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x, residual and the result: (N, C, *positions) alike."""
+        return functional.fused_norm(x, self.head, residual=residual, act=self.act)
+
+    def extra_repr(self) -> str:
+        return f"act={self.act}" if self.act else ""
+
+
+def new_parameter(size: tuple[int, ...], device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Parameter:
+    """Not yet initialized."""
+    return nn.Parameter(torch.empty(size, device=device, dtype=dtype))

@@ -1,0 +1,116 @@
+"""Standardizations, checked. All take x (N, C, *positions) first; running tensors are (C)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fusednorm import checks
+from fusednorm.heads import SCOPES, Batch, FilterResponse, Group, Identity, Representative, Running, Switchable
+from fusednorm.heads.planes import PLANE_STATISTICS, POSITION_STATISTICS
+
+from .part import Factor, Part
+
+CENTERS = (*PLANE_STATISTICS, *POSITION_STATISTICS)
+
+
+def batch(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: Factor,
+    eps: float,
+    counter: Tensor | None = None,
+) -> Part:
+    """Batch statistics in training and where there are no running ones, else those."""
+    checks.check_eps("eps", eps)
+    checks.check_running("", running_mean, running_var, x, (x.shape[1],))
+    if training or running_mean is None or running_var is None:
+        checks.check_batch_values(x)
+        return _tracked(Part(Batch(eps)), running_mean, running_var, training, momentum, counter)
+    return Part(Running(eps), (running_mean, running_var))
+
+
+def group(x: Tensor, num_groups: int, eps: float) -> Part:
+    checks.check_groups(num_groups, x.shape[1])
+    checks.check_eps("eps", eps)
+    return Part(Group(num_groups, eps))
+
+
+def identity() -> Part:
+    return Part(Identity())
+
+
+def filter_response(eps: float) -> Part:
+    checks.check_eps("eps", eps)
+    return Part(FilterResponse(eps))
+
+
+def switchable(
+    x: Tensor,
+    mean_weight: Tensor,
+    var_weight: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: Factor,
+    eps: float,
+    scopes: tuple[str, ...],
+    num_groups: int = 1,
+    unbiased: bool = False,
+    counter: Tensor | None = None,
+) -> Part:
+    """mean_weight and var_weight (k), or (groups of ratios, k)."""
+    checks.check_eps("eps", eps)
+    checks.check_scopes(scopes, SCOPES)
+    checks.check_ratios("mean_weight", mean_weight, x, len(scopes))
+    checks.check_ratios("var_weight", var_weight, x, len(scopes))
+    if "group" in scopes:
+        checks.check_groups(num_groups, x.shape[1])
+    checks.check_running("", running_mean, running_var, x, (x.shape[1],))
+    weights = (mean_weight, var_weight)
+    if "batch" not in scopes:
+        return Part(Switchable(scopes, num_groups, unbiased, False, eps), weights)
+    if training or running_mean is None or running_var is None:
+        checks.check_batch_values(x)
+        part = Part(Switchable(scopes, num_groups, unbiased, False, eps), weights)
+        return _tracked(part, running_mean, running_var, training, momentum, counter)
+    return Part(Switchable(scopes, num_groups, unbiased, True, eps), (*weights, running_mean, running_var))
+
+
+def representative(
+    x: Tensor,
+    center: str | None,
+    center_weight: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: Factor,
+    eps: float,
+    counter: Tensor | None = None,
+) -> Part:
+    """Statistics of x + center_weight K_m; without a center those of x."""
+    if center is None or center_weight is None:
+        return batch(x, running_mean, running_var, training, momentum, eps, counter)
+    checks.check_eps("eps", eps)
+    checks.check_choice("center", center, CENTERS)
+    checks.check_parameter("center_weight", center_weight, x, (x.shape[1],), required=True)
+    checks.check_running("", running_mean, running_var, x, (x.shape[1],))
+    if training or running_mean is None or running_var is None:
+        checks.check_batch_values(x)
+        part = Part(Representative(center, False, eps), (center_weight,))
+        return _tracked(part, running_mean, running_var, training, momentum, counter)
+    return Part(Representative(center, True, eps), (center_weight, running_mean, running_var))
+
+
+def _tracked(
+    part: Part,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: Factor,
+    counter: Tensor | None,
+) -> Part:
+    if not training:
+        return part
+    return Part(part.head, part.tensors, (running_mean, running_var), momentum, counter)
