@@ -1,4 +1,4 @@
-"""The `triton` backend: the four streaming kernels of docs/engine.md in Triton.
+"""The `triton` backend: the streaming kernels of docs/engine.md and docs/positions.md in Triton.
 
 Importable without Triton; then `available` says why the kernels are not there.
 """
@@ -15,6 +15,13 @@ __all__ = [
     "plane_affine_grad",
     "plane_affine_reduce",
     "plane_moments",
+    "plane_pool",
+    "position_affine",
+    "position_affine_grad",
+    "position_affine_reduce",
+    "position_affine_spread",
+    "position_moments",
+    "position_reduce",
 ]
 
 try:
@@ -29,6 +36,13 @@ else:
     from .plane_affine_grad import plane_affine_grad
     from .plane_affine_reduce import plane_affine_reduce
     from .plane_moments import plane_moments
+    from .plane_pool import plane_pool
+    from .position_affine import position_affine
+    from .position_affine_grad import position_affine_grad
+    from .position_affine_reduce import position_affine_reduce
+    from .position_affine_spread import position_affine_spread
+    from .position_moments import position_moments
+    from .position_reduce import position_reduce
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

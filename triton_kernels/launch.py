@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from . import tuning
 from .layout import INT32_OFFSETS, Sizes, Tile, View, is_channels_last, merge_positions
+from .merging import merge_sums_kernel
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Plan:
 
 
 class Launch:
-    """How one of the four kernels runs on x and tensors of x's shape; x decides. None takes a place."""
+    """How one of the kernels runs on x and tensors of x's shape; x decides. None takes a place."""
 
     def __init__(self, kernel: str, x: Tensor, *others: Tensor | None) -> None:
         tensors = (x, *others)
@@ -51,20 +53,32 @@ class Launch:
             **constants,
         )
 
-    def merge(self, kernel: Any, *args: Any, **constants: Any) -> None:
-        """Then the kernel that merges the (splits, planes) partials. It gets the sizes last."""
+    def sum_up(self, kernel: Any, args: Sequence[Any], sums: Sequence[Tensor | None], **constants: Any) -> None:
+        """As run; after args the kernel gets where its sums go, or where programs that share them leave partials."""
+        splits = self.plan.sizes.splits
+        if splits == 1:
+            self.run(kernel, *args, *sums, **constants)
+            return
+        parts = [None if t is None else torch.empty((splits, *t.shape), dtype=t.dtype, device=t.device) for t in sums]
+        self.run(kernel, *args, *parts, **constants)
+        there = tuple(t for t in sums if t is not None)
+        if there:
+            partials = tuple(t for t in parts if t is not None)
+            self.merge(merge_sums_kernel, partials, there, width=there[0].numel())
+
+    def merge(self, kernel: Any, *args: Any, width: int) -> None:
+        """Then the kernel that merges the (splits, width) partials. It gets the sizes last, width for the planes."""
         sizes, entry = self.plan.sizes, tuning.MERGE
-        lanes, across, programs = tuning.merge_blocks(sizes.splits, sizes.planes)
+        lanes, across, programs = tuning.merge_blocks(sizes.splits, width)
         start(
             kernel,
             programs,
             entry.num_warps,
             self.device,
             *args,
-            sizes,
+            sizes._replace(planes=width),
             SPLITS=lanes,
             PLANES=across,
-            **constants,
         )
 
 
@@ -107,3 +121,10 @@ def start(kernel: Any, programs: int, num_warps: int, device: torch.device, *arg
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def per_position(x: Tensor, absent: bool = False) -> Tensor:
+    """A new tensor of one value a position (N, S), or of none; zeros where nothing will be found."""
+    shape = (0,) if absent else (x.shape[0], math.prod(x.shape[2:]))
+    make = torch.zeros if x.numel() == 0 else torch.empty
+    return make(shape, dtype=compute_dtype(x), device=x.device)

@@ -1,8 +1,9 @@
 """How a kernel finds its values: tensors as pointer and strides (host), a program's tile of them (device).
 
-All four kernels work on tiles of planes and positions. Planar: a tile's rows are planes (counted through all
-samples), its columns positions. Channels_last: rows are positions, columns are channels of one sample. So the
-innermost run of memory always lies along the tile's axis 1, and positions along axis 1 or 0.
+All kernels work on tiles of planes and positions. Planar: a tile's rows are planes (counted through all samples; of
+one sample in kernels that know a value per position, positions.py), its columns positions. Channels_last: rows are
+positions, columns are channels of one sample. So the innermost run of memory always lies along the tile's axis 1, and
+positions along axis 1 or 0.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -63,8 +64,8 @@ class Sizes(NamedTuple):
     run: int  # length of a run, S or C, in units of `align`
     P1: int  # sizes of the second and third position dimension; the first is S // (P1*P2)
     P2: int
-    splits: int  # programs that share the same planes
-    chunk: int  # positions of each of them
+    splits: int  # programs that share the same planes (positions, where a kernel walks over channels)
+    chunk: int  # positions of each of them (channels, where a kernel walks over those)
 
 
 @dataclass(frozen=True)
@@ -120,19 +121,34 @@ def merge_positions(size: Sequence[int], strides: Sequence[Sequence[int]]) -> tu
 
 
 @triton.jit
+def program(TILE: tl.constexpr):
+    return tl.program_id(0).to(tl.int64 if TILE.wide else tl.int32)
+
+
+@triton.jit
 def tile_planes(sizes, TILE: tl.constexpr):
     """The program's planes (sample n, channel c, the first one's number, which are real) and its split."""
-    pid = tl.program_id(0).to(tl.int64 if TILE.wide else tl.int32)
+    pid = program(TILE)
     if TILE.channels_last:  # neighbouring programs: neighbouring channels, then positions, then samples
         blocks = tl.cdiv(sizes.C, TILE.planes)
         first = (pid % blocks) * TILE.planes
-        c = (first + tl.arange(0, TILE.planes))[None, :]
+        c, real = tile_channels(first, sizes, TILE)
         rest = pid // blocks
-        return rest // sizes.splits, c, first, c < sizes.run * TILE.align, rest % sizes.splits
+        return rest // sizes.splits, c, first, real, rest % sizes.splits
     else:
         first = (pid // sizes.splits) * TILE.planes
         plane = (first + tl.arange(0, TILE.planes))[:, None]
         return plane // sizes.C, plane % sizes.C, first, plane < sizes.planes, pid % sizes.splits
+
+
+@triton.jit
+def tile_channels(first, sizes, TILE: tl.constexpr):
+    """The channels of a tile that lies within one sample, and which of them are real."""
+    c = first + tl.arange(0, TILE.planes)
+    if TILE.channels_last:
+        return c[None, :], c[None, :] < sizes.run * TILE.align
+    else:
+        return c[:, None], c[:, None] < sizes.C
 
 
 @triton.jit
@@ -180,7 +196,11 @@ def store(view, value, n, c, s, valid, sizes, TILE: tl.constexpr):
 
 @triton.jit
 def load_per_plane(view, n, c, real):
-    return tl.load(view.ptr + n * view.n + c * view.c, mask=real, other=0.0)
+    """None without a tensor."""
+    if view.ptr is not None:
+        return tl.load(view.ptr + n * view.n + c * view.c, mask=real, other=0.0)
+    else:
+        return None
 
 
 @triton.jit

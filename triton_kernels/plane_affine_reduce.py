@@ -82,19 +82,6 @@ def plane_affine_reduce_kernel(
     tl.store(dshift + plane, tl.sum(sum_g, AXIS, keep_dims=True), mask=real)
 
 
-@triton.jit
-def merge_sums_kernel(dscales, dshifts, dscale, dshift, sizes, SPLITS: tl.constexpr, PLANES: tl.constexpr):
-    """Partials (splits, planes) -> their sums."""
-    split = tl.arange(0, SPLITS)[:, None]
-    plane = (tl.program_id(0) * PLANES + tl.arange(0, PLANES))[None, :]
-    real = plane < sizes.planes
-    valid = (split < sizes.splits) & real
-    parts = tl.load(dscales + split * sizes.planes + plane, mask=valid, other=0.0)
-    tl.store(dscale + plane, tl.sum(parts, 0, keep_dims=True), mask=real)
-    parts = tl.load(dshifts + split * sizes.planes + plane, mask=valid, other=0.0)
-    tl.store(dshift + plane, tl.sum(parts, 0, keep_dims=True), mask=real)
-
-
 def plane_affine_reduce(
     dy: Tensor,
     x: Tensor,
@@ -117,11 +104,5 @@ def plane_affine_reduce(
     dscale, dshift = (torch.empty((N, C), dtype=dtype, device=x.device) for _ in range(2))
     launch = Launch("plane_affine_reduce", x, dy, None if mask is not None else residual, g if write_g else None)
     args = (*(per_plane(t) for t in (center, scale, shift)), bits(mask))
-    sizes = launch.plan.sizes
-    if sizes.splits == 1:
-        launch.run(plane_affine_reduce_kernel, *args, dscale, dshift, ACT=act)
-    else:
-        partials = [torch.empty((sizes.splits, N * C), dtype=dtype, device=x.device) for _ in range(2)]
-        launch.run(plane_affine_reduce_kernel, *args, *partials, ACT=act)
-        launch.merge(merge_sums_kernel, *partials, dscale, dshift)
+    launch.sum_up(plane_affine_reduce_kernel, args, (dscale, dshift), ACT=act)
     return g, dscale, dshift

@@ -22,19 +22,12 @@ from torch import Tensor
 
 from .launch import Launch, compute_dtype
 from .layout import load, tile_planes, tile_positions, zeros
+from .merging import merge_moments, merge_moments_kernel
 
 
 @triton.jit
-def merge_moments(count, mean, m2, total, AXIS: tl.constexpr):
-    """Mean and M2 of everything along AXIS, from parts of `count` values each."""
-    centre = tl.sum(count * mean, AXIS, keep_dims=True) / total
-    off = mean - centre
-    return centre, tl.sum(m2 + count * off * off, AXIS, keep_dims=True)
-
-
-@triton.jit
-def plane_moments_kernel(x, mean, second, sizes, SPLIT: tl.constexpr, TILE: tl.constexpr):
-    """With SPLIT, of the program's share: mean less the plane's first value, and M2. Else mean and variance."""
+def plane_moments_kernel(x, mean, second, pivots, sizes, TILE: tl.constexpr):
+    """Mean and variance; with `pivots`, which takes the planes' first values, a share's mean less those, and M2."""
     COMPUTE: tl.constexpr = second.dtype.element_ty
     n, c, _, real, split = tile_planes(sizes, TILE)
     begin = split * sizes.chunk
@@ -64,28 +57,13 @@ def plane_moments_kernel(x, mean, second, sizes, SPLIT: tl.constexpr, TILE: tl.c
     total = (end - begin).to(COMPUTE)
     centre, m2 = merge_moments(count, m, m2, total, AXIS=0 if TILE.channels_last else 1)
     plane = split * sizes.planes + n * sizes.C + c
-    tl.store(mean + plane, centre if SPLIT else pivot.to(tl.float64) + centre.to(tl.float64), mask=real)
-    tl.store(second + plane, m2 if SPLIT else m2 / total, mask=real)
-
-
-@triton.jit
-def merge_moments_kernel(
-    x, means, m2s, mean, var, sizes, TILE: tl.constexpr, SPLITS: tl.constexpr, PLANES: tl.constexpr
-):
-    """Partials (splits, planes) -> mean and variance."""
-    COMPUTE: tl.constexpr = var.dtype.element_ty
-    split = tl.arange(0, SPLITS)[:, None]
-    plane = (tl.program_id(0) * PLANES + tl.arange(0, PLANES))[None, :]
-    real = plane < sizes.planes
-    valid = (split < sizes.splits) & real
-    m = tl.load(means + split * sizes.planes + plane, mask=valid, other=0.0)
-    m2 = tl.load(m2s + split * sizes.planes + plane, mask=valid, other=0.0)
-    count = tl.where(split < sizes.splits, tl.minimum(sizes.S - split * sizes.chunk, sizes.chunk), 0).to(COMPUTE)
-    total = sizes.S.to(COMPUTE)
-    centre, m2 = merge_moments(count, m, m2, total, AXIS=0)
-    pivot = load(x, plane // sizes.C, plane % sizes.C, 0, real, sizes, TILE).to(COMPUTE)
-    tl.store(mean + plane, pivot.to(tl.float64) + centre.to(tl.float64), mask=real)
-    tl.store(var + plane, m2 / total, mask=real)
+    if pivots is not None:
+        tl.store(pivots + plane, pivot.to(tl.float64), mask=real & (plane < sizes.planes))  # the first program
+        tl.store(mean + plane, centre, mask=real)
+        tl.store(second + plane, m2, mask=real)
+    else:
+        tl.store(mean + plane, pivot.to(tl.float64) + centre.to(tl.float64), mask=real)
+        tl.store(second + plane, m2 / total, mask=real)
 
 
 def plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,9 +77,9 @@ def plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     launch = Launch("plane_moments", x)
     splits = launch.plan.sizes.splits
     if splits == 1:
-        launch.run(plane_moments_kernel, mean, var, SPLIT=False)
+        launch.run(plane_moments_kernel, mean, var, None)
     else:
         partials = [torch.empty((splits, N * C), dtype=dtype, device=x.device) for _ in range(2)]
-        launch.run(plane_moments_kernel, *partials, SPLIT=True)
-        launch.merge(merge_moments_kernel, *launch.views, *partials, mean, var, TILE=launch.plan.tile)
+        launch.run(plane_moments_kernel, *partials, mean)
+        launch.merge(merge_moments_kernel, *partials, mean, var, launch.plan.sizes.S, width=N * C)
     return mean, var

@@ -17,11 +17,14 @@ class Streaming:
     bytes: int = 8192  # of a tile of each tensor at most: a double takes two registers
     num_warps: int = 4  # 128 threads: at 64 registers a thread, eight programs share an SM
     row: int = 64  # channels_last: values of a row, one full 128-byte line of a half type
+    # Planar: positions of a row, in tiles that lie within one sample, whose channels share what is one value per
+    # position. None: rows as long as the tile allows, planes counted through all samples.
+    segment: int | None = None
 
 
 @dataclass(frozen=True)
 class Reducing(Streaming):
-    """One program walks over many tiles of its planes; few large planes are split over several programs."""
+    """One program walks over many tiles of its planes, or channels; few large ones are split over several programs."""
 
     # 16 values a thread as above, but 256 threads: with 128 ptxas stops at 72 registers and spills (float16).
     tile: int = 4096
@@ -30,6 +33,7 @@ class Reducing(Streaming):
     programs: int = 1024  # about eight for each of an H100's 132 SMs; a constant, so that results are too
     tiles: int = 2  # a program with fewer tiles spends its time on starting and on the last reduction
     splits: int = 1024  # the merging program holds all partials of a plane in one tile
+    over: str = "positions"  # what a program walks over, or "channels": sums at each position
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,24 @@ TABLE: dict[str, Streaming] = {
     # an SM become 24 (sm_90): an H200 needs 29 to keep its memory busy.
     "plane_affine_reduce": Reducing(bytes=8192),
     "plane_affine_grad": Streaming(),
+    # 256 threads and rows of 128 positions: then a value per position is loaded by the threads that use it. Longer rows
+    # would be loaded once, by other threads, and whole tiles exchanged for it through shared memory. 4 or 8 values a
+    # thread, for seven sums and eight coefficients take the registers.
+    "position_reduce": Reducing(tile=2048, bytes=4096, segment=128, over="channels"),
+    "plane_pool": Reducing(tile=2048, bytes=4096, segment=128),
+    "position_moments": Reducing(tile=2048, bytes=4096, segment=128, over="channels"),
+    "position_affine": Streaming(tile=2048, bytes=8192, num_warps=8, segment=128),
+    "position_affine_reduce": Reducing(tile=2048, bytes=4096, segment=128),
+    "position_affine_spread": Reducing(tile=2048, bytes=4096, segment=128, over="channels"),
+    "position_affine_grad": Streaming(tile=2048, bytes=8192, num_warps=8, segment=128),
 }
 MERGE = Merging()
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A tile of `planes` by `positions`; `splits` programs for the same planes, `chunk` positions each."""
+    """A tile of `planes` by `positions`; `splits` programs for the same planes, `chunk` positions each (or, where
+    channels are walked over, for the same positions, `chunk` channels each)."""
 
     planes: int
     positions: int
@@ -70,17 +85,24 @@ def blocks(entry: Streaming, itemsize: int, planes: int, C: int, S: int, channel
     if channels_last:
         across = _block(C, tile if S == 1 else min(tile, entry.row))
         along = min(_power_of_2(S), max(1, tile // across))
-        groups = planes // C * _cdiv(C, across)
-    else:
+    elif entry.segment is None:
         along = _block(S, tile)
         across = min(_power_of_2(planes), max(1, tile // along))
-        groups = _cdiv(planes, across)
-    tiles = _cdiv(S, along)
+    else:
+        along = _block(S, min(tile, max(entry.segment, tile // _power_of_2(C))))
+        across = min(_power_of_2(C), max(1, tile // along))
+    in_samples = channels_last or entry.segment is not None
+    rows = planes // C * _cdiv(C, across) if in_samples else _cdiv(planes, across)
+    if isinstance(entry, Reducing) and entry.over == "channels":
+        groups, extent, step = planes // C * _cdiv(S, along), C, across
+    else:
+        groups, extent, step = rows, S, along
+    tiles = _cdiv(extent, step)
     splits = tiles
     if isinstance(entry, Reducing):
         splits = max(1, min(_cdiv(entry.programs, groups), tiles // entry.tiles, entry.splits))
-    chunk = _cdiv(tiles, splits) * along
-    splits = _cdiv(S, chunk)
+    chunk = _cdiv(tiles, splits) * step
+    splits = _cdiv(extent, chunk)
     return Blocks(across, along, groups * splits, splits, chunk)
 
 

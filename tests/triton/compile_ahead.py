@@ -55,7 +55,10 @@ def compile_all(capability: int, dtype: str) -> list[binary.Kernel]:
 
     triton_kernels.launch.start = start
     compute = torch.float64 if dtype == "float64" else torch.float32
-    numbers = [torch.empty(2, 64, dtype=compute) for _ in range(5)]
+    numbers = [torch.empty(2, 64, dtype=compute) for _ in range(9)]
+    rows = [torch.empty(2, 56 * 56, dtype=compute) for _ in range(4)]
+    outer_and_gate = (*numbers[:4], rows[0], *numbers[4:8], rows[1])
+    products = (torch.empty(3, 2, 64, dtype=compute), torch.empty(3, 2, 56 * 56, dtype=compute))
     for layout in ("planar", "channels_last"):
 
         def make() -> Tensor:
@@ -67,9 +70,24 @@ def compile_all(capability: int, dtype: str) -> list[binary.Kernel]:
         triton_kernels.plane_moments(x)
         triton_kernels.plane_affine(x, *numbers[:3], None, "silu", False)
         triton_kernels.plane_affine_reduce(dy, x, *numbers[:3], None, None, "gelu", False)
-        triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:], "gelu")
+        triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:5], "gelu")
+        triton_kernels.position_reduce(x, *numbers[:2], "abs")
+        triton_kernels.plane_pool(x, numbers[0], rows[0], "abs")
+        triton_kernels.position_moments(x, *numbers[:4], rows[0])
+        triton_kernels.position_affine(x, *outer_and_gate, None, "sigmoid", "silu")
+        everything = (dy, x, *outer_and_gate, None, *rows[2:])
+        triton_kernels.position_affine_reduce(*everything, "sigmoid", "gelu", False)
+        triton_kernels.position_affine_spread(*everything, numbers[8], "sigmoid", "gelu", False)
+        ends = (*numbers[7:9], *products, numbers[8], rows[0])
+        triton_kernels.position_affine_grad(*everything, *ends, "abs", "sigmoid", "gelu")
         case = "residual"
         _, mask = triton_kernels.plane_affine(x, *numbers[:3], residual, "relu", True)
         triton_kernels.plane_affine_reduce(dy, x, *numbers[:3], None, mask, "relu", True)
-        triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:], "identity")
+        triton_kernels.plane_affine_grad(dy, x, *numbers[:3], None, None, *numbers[3:5], "identity")
+        triton_kernels.position_affine(x, *outer_and_gate, residual, "sigmoid", "relu")
+        everything = (dy, x, *outer_and_gate, residual, *rows[2:])
+        triton_kernels.position_affine_reduce(*everything, "sigmoid", "relu", True)
+        triton_kernels.position_affine_spread(*everything, numbers[8], "sigmoid", "relu", True)
+        everything = (dy, x, *outer_and_gate, None, *rows[2:])
+        triton_kernels.position_affine_grad(*everything, *ends, "abs", "sigmoid", "identity")
     return list(kernels.values())

@@ -20,6 +20,9 @@ if find_spec("triton") is None:
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
+# Of the kernels that know a value per position, those that sum over positions or channels.
+SUMMING = ("position_reduce", "plane_pool", "position_moments", "position_affine_reduce", "position_affine_spread")
+
 # Changes to the launch table.
 TABLES: dict[str, dict[str, dict[str, int]]] = {
     "default": {},
@@ -30,11 +33,15 @@ TABLES: dict[str, dict[str, dict[str, int]]] = {
         "plane_affine": {"tile": 64, "row": 16},
         "plane_affine_reduce": {"tile": 64, "row": 16, "programs": 64, "tiles": 1, "splits": 8},
         "plane_affine_grad": {"tile": 64, "row": 16},
+        "position_affine": {"tile": 128, "row": 16, "segment": 16},
+        "position_affine_grad": {"tile": 128, "row": 16, "segment": 16},
+        **{name: {"tile": 128, "row": 16, "segment": 16, "programs": 12, "tiles": 1, "splits": 8} for name in SUMMING},
     },
     # One program for all positions of its planes, and as many tiles as that takes.
     "unsplit": {
         "plane_moments": {"tile": 64, "row": 16, "programs": 1},
         "plane_affine_reduce": {"tile": 64, "row": 16, "programs": 1},
+        **{name: {"tile": 128, "row": 16, "segment": 16, "programs": 1} for name in SUMMING},
     },
 }
 

@@ -11,6 +11,11 @@ launch, layout, tuning = triton_kernels.launch, triton_kernels.layout, triton_ke
 
 STREAMING = tuning.Streaming()
 REDUCING = tuning.Reducing()
+IN_SAMPLES = (
+    tuning.Streaming(segment=128),
+    tuning.Reducing(segment=128),
+    tuning.Reducing(segment=128, over="channels"),
+)
 
 
 def plan(*tensors: torch.Tensor, entry: tuning.Streaming = STREAMING) -> launch.Plan:
@@ -61,7 +66,7 @@ def test_large_tensors_get_int64_offsets() -> None:
     assert plan(torch.empty(2, 1, 4), strided).tile.wide
 
 
-@pytest.mark.parametrize("entry", [STREAMING, REDUCING])
+@pytest.mark.parametrize("entry", [STREAMING, REDUCING, *IN_SAMPLES])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_programs_cover_all_planes_and_positions(channels_last: bool, entry: tuning.Streaming) -> None:
     for N, C, S in product((1, 16), (1, 3, 17, 96, 2048), (1, 2, 9, 49, 196, 1025, 3136, 12544, 10**7)):
@@ -74,10 +79,15 @@ def check_blocks(N: int, C: int, S: int, channels_last: bool, entry: tuning.Stre
         assert n & (n - 1) == 0  # a power of two
     assert (b.planes if channels_last else b.positions) % 8 == 0  # whole bytes of mask
     assert b.planes * b.positions <= max(entry.tile, 8 * b.planes, 8 * b.positions)
-    groups = N * -(-C // b.planes) if channels_last else -(-N * C // b.planes)
+    over_channels = isinstance(entry, tuning.Reducing) and entry.over == "channels"
+    extent, step = (C, b.planes) if over_channels else (S, b.positions)
+    if over_channels:
+        groups = N * -(-S // b.positions)
+    else:
+        groups = N * -(-C // b.planes) if channels_last or entry.segment else -(-N * C // b.planes)
     assert b.programs == groups * b.splits
-    assert b.chunk % b.positions == 0
-    assert (b.splits - 1) * b.chunk < S <= b.splits * b.chunk
+    assert b.chunk % step == 0
+    assert (b.splits - 1) * b.chunk < extent <= b.splits * b.chunk
     if isinstance(entry, tuning.Reducing):
         assert b.splits <= entry.splits
     else:

@@ -1,0 +1,70 @@
+"""position_affine: the forward pass over the feature map, with values per position.
+
+    y = act(gain*e*q + bias + residual),  e = scale*(x - center) + shift + outer*t,  q = R(gate_weight*u + gate_bias)
+
+Traffic: 2 units (read x, write y), +1 for a residual; t and u are read once a sample, and a few channels share what
+they load of them.
+
+Launch: as plane_affine, in tiles of one sample's channels.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .activations import activate
+from .launch import Launch
+from .layout import load, store, tile_positions
+from .position_terms import Rows, load_planes, load_rows, planes, preactivation
+from .positions import sample_planes
+
+
+@triton.jit
+def position_affine_kernel(
+    x, residual, y, planes, rows, sizes, RESTRICT: tl.constexpr, ACT: tl.constexpr, TILE: tl.constexpr
+):
+    COMPUTE: tl.constexpr = planes.center.ptr.dtype.element_ty
+    n, c, real, split = sample_planes(sizes, TILE)
+    s, inside = tile_positions(split * TILE.positions, sizes, TILE)
+    valid = real & inside
+
+    p = load_planes(planes, n, c, real)
+    d = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - p.center
+    z = preactivation(d, p, load_rows(rows, n, s, inside, sizes, TILE), RESTRICT)
+    if residual.ptr is not None:
+        z += load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE)
+    store(y, activate(z, ACT), n, c, s, valid, sizes, TILE)
+
+
+def position_affine(
+    x: Tensor,
+    center: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    outer: Tensor | None,
+    t: Tensor | None,
+    gain: Tensor,
+    bias: Tensor,
+    gate_weight: Tensor | None,
+    gate_bias: Tensor | None,
+    u: Tensor | None,
+    residual: Tensor | None,
+    restrict: str,
+    act: str,
+) -> Tensor:
+    """act(gain*e*q + bias + residual)."""
+    y = torch.empty_like(x)
+    if x.numel() > 0:
+        Launch("position_affine", x, residual, y).run(
+            position_affine_kernel,
+            planes(center, scale, shift, outer, gain, bias, gate_weight, gate_bias),
+            Rows(t, u, None, None),
+            RESTRICT=restrict,
+            ACT=act,
+        )
+    return y
