@@ -8,6 +8,7 @@
 #include "../layer.h"
 #include "launch.h"
 #include "plan.h"
+#include "position_pass.h"
 
 // Where the operators are registered.
 #ifdef FUSEDNORM_EMULATION
@@ -28,6 +29,13 @@ class Cuda {
   void plane_affine(const AffineArgs& k);
   void plane_affine_reduce(const AffineArgs& k);
   void plane_affine_grad(const AffineArgs& k);
+  void position_reduce(const PositionReduceArgs& k);
+  void plane_pool(const PlanePoolArgs& k);
+  void position_moments(const PositionMomentsArgs& k);
+  void position_affine(const PositionAffineArgs& k);
+  void position_affine_reduce(const PositionAffineArgs& k);
+  void position_affine_spread(const PositionAffineArgs& k);
+  void position_affine_grad(const PositionAffineArgs& k);
   void forward(ForwardCall& call);
   void backward(BackwardCall& call);
 
@@ -35,6 +43,8 @@ class Cuda {
   // Memory that lives until the calls are queued: the allocator hands it out again in the stream's order.
   void* memory(size_t bytes);
   Partials partials(const Shape& shape, const Walk& walk);  // none where planes are not split
+  Parts parts_of_planes(const PositionPass& k, const Plan& plan, int sums);
+  Parts parts_of_channels(const PositionPass& k, const Plan& plan, int sums, void* first, void* second);
 
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;
   const Tensor& x_;

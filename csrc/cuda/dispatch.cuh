@@ -52,6 +52,19 @@ void with_kernel(const AffineArgs& k, const Plan& plan, F&& f) {
   });
 }
 
+// f(T{}, channels_last, vectorized) for a kernel of docs/positions.md. Double has single values only.
+template <class F>
+void with_position_kernel(const Shape& s, const Plan& plan, F&& f) {
+  with_type(s.type, [&](auto type) {
+    with_bool(s.channels_last, [&](auto channels_last) {
+      if constexpr (sizeof(type) == sizeof(double))
+        f(type, channels_last, std::false_type{});
+      else
+        with_bool(plan.vectorized, [&](auto vectorized) { f(type, channels_last, vectorized); });
+    });
+  });
+}
+
 // f(T{}, acts) for a resident kernel; double has none.
 template <class F>
 void with_resident_kernel(const AffineArgs& k, F&& f) {

@@ -1,78 +1,15 @@
 // The head between two streaming passes as one kernel per direction (docs/engine.md), and the merging of segments.
 // Traffic: a few sweeps over N×C and K×C values, nearly all in L2: time is latency, so the team is as large as the
 // steps between two syncs have work for, and syncs as near as that allows.
-#include <algorithm>
-
+#include "any_head.h"
 #include "head.cuh"
 #include "head.h"
+#include "head_units.cuh"
 #include "partials.cuh"
 
 namespace fusednorm {
 
 namespace {
-
-constexpr int kBlock = 512;  // threads at most: up to 128 registers, for the loads under way
-constexpr int kCluster = 8;  // the largest that every sm_90 and sm_100 device can have
-
-// What a team does alone: everything; or, a block each, 32 channels of all samples, or a sample.
-enum class Units : int { all, tiles, samples };
-
-struct Work {
-  Units units;
-  Scope scope;
-  Launch launch;
-};
-
-int64_t tiles(const HeadArgs& k) { return (k.C + 31) / 32; }
-
-// What attentive_parameters and affine_parameters divide their work into.
-int64_t sums(const HeadArgs& k) { return tiles(k) * std::max<int64_t>(1, (k.K + 3) / 4); }
-
-// Threads for a band of 32 channels: a warp for four samples, the loads that it has under way at a time.
-int band_threads(const HeadArgs& k) {
-  int threads = 64;
-  while (threads < kBlock && threads / 32 * 8 <= k.N) threads *= 2;
-  return threads;
-}
-
-Work work_of(const char* name, const HeadArgs& k, Units units, const Stream& s) {
-  Work work{units, Scope::block, {name, 1, kBlock}};
-  Launch& l = work.launch;
-  if (units == Units::tiles) {
-    l.grid = tiles(k);
-    l.block = band_threads(k);
-  } else if (units == Units::samples) {
-    l.grid = k.N;
-    if (k.K == 0) l.block = k.C <= 64 ? 64 : k.C <= 128 ? 128 : 256;
-  } else {
-    // Between two syncs a thread waits for L2 three times, some 2000 cycles, for each of its planes; 32 components take
-    // as long. A grid's sync takes as long too, a cluster's a tenth. So: four planes a thread, then more blocks.
-    // Estimates.
-    const int64_t values = k.N * k.C * (32 + k.K) / 32;
-    if (values > 4 * kBlock) {
-      if (s.cluster >= kCluster && values <= 4 * kBlock * kCluster) {
-        work.scope = Scope::cluster;
-        l.grid = l.cluster = kCluster;
-      } else {
-        work.scope = Scope::grid;
-        l.grid = std::min<int64_t>(s.sms, std::max({k.N, k.N * k.C / kBlock, sums(k)}));
-        l.cooperative = true;
-      }
-    }
-  }
-  l.shared = size_t(head_shared_bytes(l.block));
-  return work;
-}
-
-__device__ Unit unit_of(const HeadArgs& k, Units units) {
-  const int64_t u = blockIdx.x;
-  if (units == Units::tiles) return {0, k.N, u * 32, min(u * 32 + 32, k.C)};
-  if (units == Units::samples) return {u, u + 1, 0, k.C};
-  return {0, k.N, 0, k.C};
-}
-
-// The blocks of a grid that never sync.
-__device__ Team loose_team() { return {Scope::grid, int(blockIdx.x), int(gridDim.x)}; }
 
 // scale = Gamma r, shift = Beta + scale (m - mu).
 template <class A>
@@ -140,17 +77,12 @@ __global__ void __launch_bounds__(256)
 
 Launch merge_launch(const char* name, const Partials& p) { return {name, (p.N * p.C + 255) / 256, 256}; }
 
-// f(A{}) with the compute type.
-template <class F>
-void with_compute_type(bool f64, F f) {
-  f64 ? f(double{}) : f(float{});
-}
-
 }  // namespace
 
 void head(const HeadArgs& k, const Partials& partials, void* scratch, const Stream& s) {
-  const bool alone = k.K == 0 || (k.groups != 0 && !norm_over_batch(k));
-  const Work work = work_of("head", k, !alone ? Units::all : k.groups == 0 ? Units::tiles : Units::samples, s);
+  const Units units = !looks_at_batch(k) ? Units::samples : channel_by_channel(k) ? Units::tiles : Units::all;
+  const Work work = work_of("head", k, units, s);
+  if (any_pair(k)) return any_head(k, partials, scratch, work, s);
   with_compute_type(k.f64, [&](auto a) {
     using A = decltype(a);
     launch(work.launch, s, head_kernel<A>, k, partials, head_scratch<A>(k, false, scratch), work.units, work.scope,
@@ -161,12 +93,9 @@ void head(const HeadArgs& k, const Partials& partials, void* scratch, const Stre
 void head_grad(const HeadGradArgs& to, const Partials& partials, void* scratch, const Stream& s) {
   const HeadArgs& k = to.head;
   if (!k.needs_moments() && !head_has_parameters(to)) return;
-  const bool tiles = k.K == 0 && k.groups <= 0;
-  const Work work = work_of("head_grad", k,
-                            tiles                     ? Units::tiles
-                            : head_has_parameters(to) ? Units::all
-                                                      : Units::samples,
-                            s);
+  const Units units = channel_by_channel(k) ? Units::tiles : head_has_parameters(to) ? Units::all : Units::samples;
+  const Work work = work_of("head_grad", k, units, s);
+  if (any_pair(k)) return any_head_grad(to, partials, scratch, work, s);
   with_compute_type(k.f64, [&](auto a) {
     using A = decltype(a);
     launch(work.launch, s, head_grad_kernel<A>, to, partials, head_scratch<A>(k, true, scratch), work.units, work.scope,

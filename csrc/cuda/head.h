@@ -15,7 +15,7 @@ void head(const HeadArgs& k, const Partials& partials, void* scratch, const Stre
 // a, b and all parameters' gradients, from dscale and dshift or the segments' sums (which go there).
 void head_grad(const HeadGradArgs& to, const Partials& partials, void* scratch, const Stream& s);
 
-// The parameters' gradients alone, after a kernel that has called head_backward_maps for every sample.
+// The parameters' gradients alone, after a resident kernel that has called head_backward_maps for every sample.
 void head_grad_parameters(const HeadGradArgs& to, void* scratch, const Stream& s);
 
 // The compute capability's first number that the kernels for the current device were compiled for: PTX of an older one knows

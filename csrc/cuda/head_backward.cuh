@@ -190,9 +190,9 @@ __device__ __forceinline__ void attention_norm_backward(const HeadArgs& k, const
   });
 }
 
-// ds = dz fc_weight, and with what came through mu and var to a and b. Keeps s, for the fc's gradient. A warp takes 32
+// ds = dz fc_weight, and with what came through mu and var (any: s.dm, s.dv) to a and b. Keeps s, for the fc's gradient. A warp takes 32
 // channels of a sample. Traffic: mean, v, N×C, the weights from the caches; writes N×C three times, or four.
-template <class A>
+template <bool any, class A>
 __device__ __forceinline__ void attentive_moments_backward(const HeadGradArgs& to, const HeadScratch<A>& s,
                                                            const Unit& unit, const Team& team) {
   const HeadArgs& k = to.head;
@@ -216,7 +216,9 @@ __device__ __forceinline__ void attentive_moments_backward(const HeadGradArgs& t
           if (has_std) ds_std += d * weight[k.C];
         });
     if (!real) return;
-    if (k.groups >= 0) {
+    if constexpr (any) {
+      dm = s.dm[n * k.C + c], dv = s.dv[n * k.C + c];
+    } else if (over_batch(k) || over_groups(k)) {
       const int64_t i = statistics.index(n, c), count = statistics.sharers();
       dm = mean_gradient<A>(s.dmu[i], s.dvar[i], p.mean, s.mu[i], count);
       dv = variance_gradient<A>(s.dvar[i], count);
@@ -337,9 +339,9 @@ template <class A>
 __device__ __forceinline__ void head_backward_maps(const HeadGradArgs& to, const HeadScratch<A>& s, const Unit& unit,
                                                    const Team& team, unsigned char* shared) {
   const HeadArgs& k = to.head;
-  if (k.groups == 0)
+  if (over_batch(k))
     batch_backward(to, s, unit, team, shared);
-  else if (k.groups > 0)
+  else if (over_groups(k))
     group_backward(to, s, unit, team, shared);
   if (k.K == 0) return;
   if (norm_over_batch(k)) attention_norm_statistics(k, s, reversed(team));
@@ -350,7 +352,7 @@ __device__ __forceinline__ void head_backward_maps(const HeadGradArgs& to, const
     attention_norm_backward(k, s, team);
     team.sync();
   }
-  attentive_moments_backward(to, s, unit, team);
+  attentive_moments_backward<false>(to, s, unit, team);
 }
 
 // The parameters' gradients (written, not added to), sums over all samples of what head_backward_maps left; after a

@@ -15,15 +15,6 @@ __device__ __forceinline__ void write_map(const HeadArgs& k, int64_t plane, A ga
   out<A>(k.shift)[plane] = shift_at_pivot(beta, scale, m, with.mu);
 }
 
-template <class A>
-__device__ __forceinline__ A affine_weight(const HeadArgs& k, int c) {
-  return k.weight ? in<A>(k.weight)[c] : A(1);
-}
-template <class A>
-__device__ __forceinline__ A affine_bias(const HeadArgs& k, int c) {
-  return k.bias ? in<A>(k.bias)[c] : A(0);
-}
-
 // Batch statistics of the unit's channels; affine: scale and shift too. A band takes 32 channels and all samples.
 // Traffic: mean two or three times, v once, N×C; writes N×C twice where affine, else 2 C.
 template <class A>
@@ -78,7 +69,8 @@ __device__ __forceinline__ void group_forward(const HeadArgs& k, const HeadScrat
   });
 }
 
-// Running statistics, affine: nothing depends on the map; its pivots are the running means. A thread a plane.
+// Running statistics or none, affine: nothing depends on the map; its pivots are the running means, or 0. A thread a
+// plane.
 template <class A>
 __device__ __forceinline__ void running_forward(const HeadArgs& k, const HeadScratch<A>& s, const Unit& unit,
                                                 const Team& team) {
@@ -144,9 +136,9 @@ __device__ __forceinline__ void attentive_maps(const HeadArgs& k, const HeadScra
 template <class A>
 __device__ __forceinline__ void head_forward(const HeadArgs& k, const HeadScratch<A>& s, const Unit& unit,
                                              const Team& team, unsigned char* shared) {
-  if (k.groups == 0)
+  if (over_batch(k))
     batch_forward(k, s, unit, team, shared);
-  else if (k.groups > 0)
+  else if (over_groups(k))
     group_forward(k, s, unit, team, shared);
   else if (k.K == 0)
     running_forward(k, s, unit, team);

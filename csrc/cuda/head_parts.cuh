@@ -6,14 +6,6 @@
 
 namespace fusednorm {
 
-FUSEDNORM_HD float head_exp(float x) { return expf(x); }
-FUSEDNORM_HD double head_exp(double x) { return exp(x); }
-FUSEDNORM_HD float head_sqrt(float x) { return sqrtf(x); }
-FUSEDNORM_HD double head_sqrt(double x) { return sqrt(x); }
-
-#include "../common/attention.h"
-#include "../common/head_math.h"
-
 template <class A>
 __device__ __forceinline__ const A* in(const void* p) {
   return static_cast<const A*>(p);
@@ -21,6 +13,15 @@ __device__ __forceinline__ const A* in(const void* p) {
 template <class A>
 __device__ __forceinline__ A* out(const void* p) {
   return static_cast<A*>(const_cast<void*>(p));
+}
+
+template <class A>
+__device__ __forceinline__ A affine_weight(const HeadArgs& k, int c) {
+  return k.weight ? in<A>(k.weight)[c] : A(1);
+}
+template <class A>
+__device__ __forceinline__ A affine_bias(const HeadArgs& k, int c) {
+  return k.bias ? in<A>(k.bias)[c] : A(0);
 }
 
 template <class A>
@@ -34,21 +35,22 @@ template <class A>
 struct Statistics {
   const HeadArgs& k;
   const HeadScratch<A>& s;
-  unsigned size;  // channels of a group
 
-  __device__ __forceinline__ Statistics(const HeadArgs& args, const HeadScratch<A>& scratch)
-      : k(args), s(scratch), size(args.groups > 0 ? unsigned(args.C / args.groups) : 1) {}
+  __device__ __forceinline__ Statistics(const HeadArgs& args, const HeadScratch<A>& scratch) : k(args), s(scratch) {}
 
   __device__ __forceinline__ int64_t index(int64_t n, int c) const {
-    return k.groups > 0 ? n * k.groups + unsigned(c) / size : c;
+    return n * s.per_sample + (s.sharing == 1 ? unsigned(c) : unsigned(c) / s.sharing);
   }
   // the planes that share mu and var
-  __device__ __forceinline__ int64_t sharers() const { return k.groups > 0 ? int64_t(size) : k.N; }
+  __device__ __forceinline__ int64_t sharers() const { return over_groups(k) ? int64_t(s.sharing) : k.N; }
 
   __device__ __forceinline__ Standard<A> operator()(int64_t n, int c) const {
-    if (k.groups < 0) return {double(in<A>(k.running_mean)[c]), running_inverse(in<A>(k.running_var)[c], k.eps)};
-    const int64_t i = index(n, c);
-    return {s.mu[i], s.r[i]};
+    if (s.mu != nullptr) {
+      const int64_t i = index(n, c);
+      return {s.mu[i], s.r[i]};
+    }
+    if (!k.running()) return {0.0, A(1)};
+    return {double(in<A>(k.running_mean)[c]), running_inverse(in<A>(k.running_var)[c], k.eps)};
   }
 };
 
@@ -115,7 +117,7 @@ __device__ __forceinline__ void attention_norm_statistics(const HeadArgs& k, con
     const double var = warp_sum(squares) / double(k.N);
     if (lane_of_warp() != 0) return;
     s.norm_mean[i] = mean;
-    s.norm_inverse[i] = inverse_deviation<double>(var, k.attention_norm_eps);
+    s.norm_inverse[i] = inverse_deviation<double>(var, k.norm_eps);
     if (k.z_mean) {
       out<A>(k.z_mean)[i] = A(mean);
       out<A>(k.z_var)[i] = A(var * unbiased_factor(double(k.N)));
@@ -136,8 +138,7 @@ struct AttentionNorm {
 
   // 1/deviation of component i
   __device__ __forceinline__ double inverse(int i) const {
-    return k.norm_mean ? inverse_deviation<double>(double(in<A>(k.norm_var)[i]), k.attention_norm_eps)
-                       : s.norm_inverse[i];
+    return k.norm_mean ? inverse_deviation<double>(double(in<A>(k.norm_var)[i]), k.norm_eps) : s.norm_inverse[i];
   }
   __device__ __forceinline__ double gain(int i) const { return double(in<A>(k.norm_weight)[i]) * inverse(i); }
   __device__ __forceinline__ double z_mean(int i) const {
@@ -156,7 +157,7 @@ struct AttentionRow : AttentionNorm<A> {
   double largest = 0, total = 1;  // softmax's
 
   __device__ __forceinline__ AttentionRow(const HeadArgs& k, const HeadScratch<A>& s, int64_t n)
-      : AttentionNorm<A>(k, s, n), act(AttentionAct(k.attention_act)) {
+      : AttentionNorm<A>(k, s, n), act(AttentionAct(k.gate)) {
     if (act != AttentionAct::softmax) return;
     double top = this->normed(0), sum = 0;
 #pragma unroll 1

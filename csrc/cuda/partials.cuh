@@ -3,7 +3,6 @@
 #pragma once
 
 #include "plan.h"
-#include "team.cuh"
 
 namespace fusednorm {
 
@@ -16,7 +15,7 @@ __device__ __forceinline__ void keep_segment(const Partials& p, int64_t segment,
 }
 
 // (count, mean, M2) of segments -> mean and biased variance, dense N×C.
-template <class A>
+template <class A, class Team>
 __device__ void merge_moments(const Partials& p, double* mean, A* var, const Unit& unit, const Team& team) {
   const int64_t channels = unit.c1 - unit.c0, planes = (unit.n1 - unit.n0) * channels, all = p.N * p.C;
   for (int64_t i = int64_t(team.rank) * blockDim.x + threadIdx.x; i < planes; i += int64_t(team.size) * blockDim.x) {
@@ -36,7 +35,7 @@ __device__ void merge_moments(const Partials& p, double* mean, A* var, const Uni
 }
 
 // Sums of segments -> dshift and dscale, dense N×C.
-template <class A>
+template <class A, class Team>
 __device__ void merge_sums(const Partials& p, A* dshift, A* dscale, const Unit& unit, const Team& team) {
   const int64_t channels = unit.c1 - unit.c0, planes = (unit.n1 - unit.n0) * channels, all = p.N * p.C;
   for (int64_t i = int64_t(team.rank) * blockDim.x + threadIdx.x; i < planes; i += int64_t(team.size) * blockDim.x) {

@@ -77,10 +77,7 @@ bool all_in_vectors(const Shape& s, std::initializer_list<const Operand*> operan
                      [&](const Operand* t) { return t->data == nullptr || in_vectors(s, *t); });
 }
 
-namespace {
-
-Plan streaming(const Shape& s, Pass pass, std::initializer_list<const Operand*> operands) {
-  const bool vectorized = all_in_vectors(s, operands);
+Plan streaming(const Shape& s, Pass pass, bool vectorized) {
   Walk w = walk_of(s, everything(s), tuning::kThreads, vectorized);
   const int64_t steps = ceil_div(s.positions(), w.step), lanes = power_of_2_down(ceil_div(steps, tuning::kSteps));
   set_lanes(w, int(std::clamp<int64_t>(lanes, least_lanes(w, s), w.lanes)));
@@ -88,6 +85,12 @@ Plan streaming(const Shape& s, Pass pass, std::initializer_list<const Operand*> 
   split(w, s, pass, std::max<int64_t>(1, std::min(wanted, most)));
   w.backwards = pass == Pass::writing;
   return {w, vectorized};
+}
+
+namespace {
+
+Plan streaming(const Shape& s, Pass pass, std::initializer_list<const Operand*> operands) {
+  return streaming(s, pass, all_in_vectors(s, operands));
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ void split(Walk& w, const Shape& shape, Pass pass, int64_t segments);
 bool all_in_vectors(const Shape& shape, std::initializer_list<const Operand*> operands);
 
 // The streaming kernels.
+Plan streaming(const Shape& s, Pass pass, bool vectorized);
 Plan plan_moments(const MomentsArgs& k);
 Plan plan_affine(const AffineArgs& k);  // plane_affine
 Plan plan_reduce(const AffineArgs& k);

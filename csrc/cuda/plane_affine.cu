@@ -5,7 +5,6 @@
 
 #include "dispatch.cuh"
 #include "kernels.h"
-#include "team.cuh"
 #include "tuning.h"
 
 namespace fusednorm {

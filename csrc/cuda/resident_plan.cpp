@@ -88,8 +88,8 @@ struct Chooser {
   }
 
   std::optional<Resident> choose() const {
-    if (head.groups == 0 || norm_over_batch(head)) return whole_map();
-    if (head.groups > 1 && head.K == 0) {
+    if (looks_at_batch(head)) return whole_map();
+    if (over_groups(head) && head.groups > 1 && head.recalibrate == Recalibrate::affine) {
       const int64_t channels = s.C / head.groups;
       // channels_last: a group's part of a row must be whole steps, a sector (32 bytes) at least, and whole bytes of a mask.
       const int64_t whole = mask ? 8 : V;
@@ -103,9 +103,9 @@ struct Chooser {
 std::optional<Resident> choose(const AffineArgs& k, const HeadArgs& head, const Stream& s, int pieces, bool mask,
                                int threads, std::initializer_list<const Operand*> operands) {
   const Alignment alignment = alignment_of(k.shape, operands);
-  if (k.shape.type == Type::f64 || !all_in_vectors(k.shape, operands) || !alignment.alike) return {};
+  if (k.shape.type == Type::f64 || any_pair(head) || !all_in_vectors(k.shape, operands) || !alignment.alike) return {};
   const int64_t sample = k.shape.C * k.shape.positions() * element_bytes(k.shape.type) * pieces;
-  const int64_t unit = head.K == 0 && head.groups > 0 ? sample / head.groups : sample;
+  const int64_t unit = head.recalibrate == Recalibrate::affine && over_groups(head) ? sample / head.groups : sample;
   if (unit <= tuning::kSmallUnit) threads = std::min(threads, tuning::kThreads);
   return Chooser{k.shape, head, s, alignment, pieces, mask, threads}.choose();
 }

@@ -7,11 +7,9 @@
 #include <cstdint>
 
 #include "plan.h"
+#include "start.cuh"
 
 namespace fusednorm {
-
-// All shared memory is dynamic: its size is the launcher's to say, where the tables of sizes are.
-extern __shared__ __align__(16) unsigned char shared_bytes[];
 
 struct Team {
   Scope scope;
@@ -37,21 +35,6 @@ __device__ __forceinline__ Team team_of(Scope scope, int cluster_size) {
   if (scope == Scope::block) return {scope, 0, 1};
   if (scope == Scope::grid) return {scope, int(blockIdx.x), int(gridDim.x)};
   return {scope, int(blockIdx.x) % cluster_size, cluster_size};
-}
-
-// Whoever was launched while the kernel before it still ran (programmatic dependent launch, sm_90) waits here before it
-// touches what that one writes; elsewhere there is nothing to wait for.
-__device__ __forceinline__ void wait_for_previous_kernel() {
-#if __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();
-#endif
-}
-
-// The next kernel's blocks may take the places that this one's leave.
-__device__ __forceinline__ void let_next_kernel_start() {
-#if __CUDA_ARCH__ >= 900
-  cudaTriggerProgrammaticLaunchCompletion();
-#endif
 }
 
 }  // namespace fusednorm

@@ -2,6 +2,7 @@
 // compiler makes of the kernels (make check-kernels holds both against these numbers); no GPU has timed them yet.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "plan.h"
@@ -24,6 +25,21 @@ constexpr Blocks kSmoothAffineBlocks = {3, 2, 2};  // likewise, but for the regi
 constexpr Blocks kReduceBlocks = {2, 2, 2};        // 512 threads * 4 to 6 loads: 32 to 48 KiB
 constexpr Blocks kSmoothReduceBlocks = {2, 2, 1};
 constexpr Blocks kGradBlocks = {2, 2, 2};  // likewise
+
+// Those of docs/positions.md. What they know of a step fills registers: channels_last up to fourteen coefficients and
+// seven sums for each of its values, planar up to eight rows. So backward one block of up to 255 registers a thread is
+// alone on an SM, and has more under way for that: 256 threads * 3 steps of dy and x * 16 B = 24 KiB, with a residual 36.
+// Steps of 16-bit channels_last values find room for two, 16 KiB (24). Double takes single values, one at a time.
+// position_reduce, plane_pool and position_moments: 512 threads * 4 loads = 32 KiB at least; position_affine: 512
+// threads * 3 steps of x = 24 KiB (two where 16-bit channels_last: 16; twice that with a residual).
+constexpr Blocks kPositionSumBlocks = {3, 2, 2};
+constexpr Blocks kPositionMomentsBlocks = {2, 2, 2};
+constexpr Blocks kPositionAffineBlocks = {2, 2, 2};
+constexpr Blocks kPositionGradientBlocks = {1, 1, 1};
+constexpr int kPositionLoads = 4;
+constexpr int position_steps(size_t bytes, bool channels_last) {
+  return bytes == 8 ? 1 : bytes == 2 && channels_last ? 2 : 3;
+}
 
 // Steps of a thread in flight in the kernels that read dy and x; smooth activations leave registers for one.
 template <Acts acts>

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "plan.h"
-#include "team.cuh"
+#include "start.cuh"
 #include "vec.cuh"
 
 namespace fusednorm {

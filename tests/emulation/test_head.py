@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(unavailable() is not None, re
 
 
 def test_head() -> None:
-    sources = [HERE / "head" / "check.cu", ROOT / "csrc/cuda/head.cu", ROOT / "csrc/cpu/isa_baseline.cpp"]
+    cuda = ROOT / "csrc" / "cuda"
+    sources = [HERE / "head" / "check.cu", cuda / "head.cu", cuda / "any_head.cu", ROOT / "csrc/cpu/isa_baseline.cpp"]
     program = build(sources, ROOT / "build" / "emulation" / "check_head", [ROOT])
     result = subprocess.run([program], env=run_environment(seed=0), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr

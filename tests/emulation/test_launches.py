@@ -18,7 +18,9 @@ pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
 SCRIPT = """
 import json, os, sys, torch, fusednorm
 import tests.emulation.plugin
+from fusednorm.engine import normalize
 from tests.cases import channels_last, pair
+from tests.engine.parts import RECALIBRATE, STANDARDIZE, join
 log = os.environ["FUSEDNORM_EMULATION_LOG"]
 def launched():
     with open(log) as file:
@@ -30,7 +32,12 @@ result = []
 for kind, shape, layout, mode, act, dtype in json.loads(sys.argv[1]):
     x = torch.randn(shape).to(getattr(torch, dtype))
     x = (channels_last(x) if layout == "channels_last" else x).requires_grad_()
-    layer = pair(kind, 4, shape[1], act=act)[0].train(mode == "training")
+    if "+" in kind:  # a head of two parts
+        head, tensors = join(*(parts[name] for parts, name in zip((STANDARDIZE, RECALIBRATE), kind.split("+"))))
+        tensors = [t if t is None else t.float().requires_grad_() for t in tensors]
+        layer = lambda x, residual: normalize(x, residual, head, act, tuple(tensors))[0]
+    else:
+        layer = pair(kind, 4, shape[1], act=act)[0].train(mode == "training")
     with fusednorm.use_backend("cuda"):
         y = layer(x, x.detach())
         forward = launched()
@@ -91,6 +98,23 @@ def test_streaming(tmp_path: Path) -> None:
     ]
     for case, (forward, backward) in zip(cases, run(tmp_path, cases, shared=0), strict=True):
         assert (names(forward), names(backward)) == STREAMING, case
+
+
+def test_any_head_is_one_launch(tmp_path: Path) -> None:
+    """Together by all blocks where a sample looks at others, and not where it does not."""
+    heads = {
+        "representative mean+scaling": (False, False),
+        "switchable+affine": (True, True),
+        "switchable lg+squeeze-excite": (False, True),
+        "batch+squeeze-excite": (True, True),
+        "switchable+attentive": (True, True),
+    }
+    cases: list[Case] = [(kind, (300, 12, 3, 5), "nchw", "training", "relu", "float32") for kind in heads]
+    with_any = [[name.replace("head", "any_head") for name in direction] for direction in STREAMING]
+    for case, passes in zip(cases, run(tmp_path, cases), strict=True):
+        for launched, expected, together in zip(passes, with_any, heads[case[0]], strict=True):
+            assert names(launched) == expected, case
+            assert any(launch.cluster > 1 or launch.cooperative for launch in launched) == together, case
 
 
 def test_kept_on_the_chip(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 #include <cstdio>
 
 #include "csrc/cpu/kernels.h"
+#include "csrc/cuda/any_forward.cuh"
+#include "csrc/cuda/any_parameters.cuh"
 #include "csrc/cuda/head.cuh"
 #include "csrc/cuda/head.h"
 #include "csrc/cuda/partials.cuh"
@@ -25,7 +27,9 @@ template <class A>
 __global__ void forward_kernel(const __grid_constant__ HeadArgs k, const __grid_constant__ HeadScratch<A> s,
                                Scope scope, int cluster, Part part) {
   wait_for_previous_kernel();
-  head_forward(k, s, part_of(k, part, blockIdx.x / cluster), team_of(scope, cluster), shared_bytes);
+  const Unit unit = part_of(k, part, blockIdx.x / cluster);
+  if (any_pair(k)) return any_head_forward(k, s, unit, team_of(scope, cluster), shared_bytes);
+  head_forward(k, s, unit, team_of(scope, cluster), shared_bytes);
 }
 
 template <class A>
@@ -33,10 +37,17 @@ __global__ void backward_kernel(const __grid_constant__ HeadGradArgs to, const _
                                 Scope scope, int cluster, Part part) {
   wait_for_previous_kernel();
   const Team team = team_of(scope, cluster);
-  head_backward_maps(to, s, part_of(to.head, part, blockIdx.x / cluster), team, shared_bytes);
+  const Unit unit = part_of(to.head, part, blockIdx.x / cluster);
+  if (any_pair(to.head))
+    any_head_backward_maps(to, s, unit, team, shared_bytes);
+  else
+    head_backward_maps(to, s, unit, team, shared_bytes);
   if (part != Part::all) return;
   team.sync();
-  head_backward_parameters(to, s, team, shared_bytes);
+  if (any_pair(to.head))
+    any_head_backward_parameters(to, s, unit, team, shared_bytes);
+  else
+    head_backward_parameters(to, s, team, shared_bytes);
 }
 
 class Scratch {
@@ -56,7 +67,8 @@ struct Way {
 };
 
 template <class A>
-void run(Problem& p, bool back, const Way& way) {
+void run(Problem& p, bool back, Way way) {
+  if (back && any_pair(p.k())) way.part = Part::all;  // as there are always parameters
   const Stream s{nullptr, 8, 9, 1 << 20, 227 << 10};
   Launch l{"head", way.part == Part::all ? 1 : way.part == Part::sample ? p.c.N : p.c.N * p.c.groups, way.block};
   l.grid *= way.size;
@@ -145,57 +157,152 @@ void check_launcher(const Case& c, int major, int64_t segments) {
 }
 
 // Small, with all options; teams take turns.
-void check_options(const Case& c, int turn) {
-  if (turn % 2)
+void check_options(const Case& c) {
+  static int turn = 0;
+  if (++turn % 2)
     check_way(c, "cluster", {Part::all, Scope::cluster, 4, 64});
   else
     check_way(c, "grid", {Part::all, Scope::grid, 5, 128});
-  if (c.groups != 0 && c.norm != Norm::batch) {
+  if (!c.batch_statistics() && c.norm != Norm::batch) {
     check_way(c, "a block for each sample", {Part::sample, Scope::block, 1, 96});
     if (c.K > 0) check_way(c, "a cluster for each sample", {Part::sample, Scope::cluster, 2, 64});
   }
-  if (c.groups > 0 && c.K == 0) check_way(c, "a block for each group", {Part::group, Scope::block, 1, 64});
+  if (c.standardize == Standardize::group && c.recalibrate == Recalibrate::affine)
+    check_way(c, "a block for each group", {Part::group, Scope::block, 1, 64});
   check_launcher(c, 9, c.S > 1 ? 3 : 1);
 }
 
-void check_all_options() {
-  int turn = 0;
-  for (int64_t groups : {0, -1, 1, 4, 36})
+struct Part1 {
+  Standardize standardize;
+  bool running;
+  int64_t groups;
+};
+const Part1 kPlain[] = {{Standardize::batch, false, 1},  {Standardize::batch, true, 1},
+                        {Standardize::group, false, 1},  {Standardize::group, false, 4},
+                        {Standardize::group, false, 36}, {Standardize::identity, false, 1}};
+
+void check_plain() {
+  for (const Part1& of : kPlain)
     for (bool affine : {true, false})
       for (int64_t S : {1, 49})
-        for (bool f64 : {true, false})
-          check_options({f64, 9, 36, S, groups, 0, 0, 0, Norm::none, affine, false, S > 1}, ++turn);
-  for (int64_t groups : {0, -1, 4})
+        for (bool f64 : {true, false}) {
+          Case c{f64, 9, 36, S, of.standardize, of.running, of.groups, Recalibrate::affine};
+          c.affine = affine, c.need_dx = S > 1;
+          check_options(c);
+        }
+  int turn = 0;
+  for (const Part1& of : {kPlain[0], kPlain[1], kPlain[3], kPlain[5]})
     for (int input = 0; input < 3; ++input)
       for (int act = 0; act < 4; ++act)
         for (Norm norm : {Norm::none, Norm::batch, Norm::running}) {
-          const bool fc_bias = norm == Norm::none || act == 2;
           ++turn;
-          check_options(
-              {turn % 3 == 0, 9, 36, turn % 2 ? 49 : 1, groups, 5, input, act, norm, true, fc_bias, turn % 5 > 0},
-              turn);
+          Case c{turn % 3 == 0,
+                 9,
+                 36,
+                 turn % 2 ? 49 : 1,
+                 of.standardize,
+                 of.running,
+                 of.groups,
+                 Recalibrate::attentive,
+                 5,
+                 input,
+                 act,
+                 norm};
+          c.biases = norm == Norm::none || act == 2, c.need_dx = turn % 5 > 0;
+          check_options(c);
         }
 }
 
-// The launchers' table, rows longer than shared memory, more components than lanes, blocks of all sizes.
-void check_sizes() {
-  const Case cases[] = {
-      {false, 1, 1, 49, 0, 1, 0, 0, Norm::batch},     {true, 2, 3, 49, 0, 70, 1, 2, Norm::batch},
-      {false, 3, 40, 49, -1, 1030, 2, 2, Norm::none}, {false, 33, 64, 49, 0, 10, 2, 3, Norm::batch},
-      {true, 40, 100, 49, 4, 10, 1, 2, Norm::batch},  {false, 130, 70, 49, 0, 0, 0, 0, Norm::none},
-      {true, 7, 2100, 49, 3, 3, 1, 1, Norm::batch},   {false, 3, 4200, 49, -1, 2, 1, 0, Norm::none},
-      {false, 600, 33, 49, 0, 6, 2, 3, Norm::batch},  {false, 5, 1500, 49, 1, 0, 0, 0, Norm::none},
+// A switchable standardization over these scopes.
+Case over(Case c, int64_t scopes, int64_t ratio_groups, bool unbiased) {
+  c.standardize = Standardize::switchable;
+  c.scopes = scopes, c.ratio_groups = ratio_groups, c.unbiased = unbiased;
+  return c;
+}
+
+HeadArgs of_kinds(Standardize standardize, Recalibrate recalibrate) {
+  HeadArgs k{};
+  k.standardize = standardize, k.recalibrate = recalibrate;
+  return k;
+}
+
+// Every standardization with every recalibration, and each part's options in turn.
+void check_pairs() {
+  int turn = 0;
+  auto each_recalibration = [&](Case c) {
+    const Recalibrate all[] = {Recalibrate::affine, Recalibrate::scaling, Recalibrate::squeeze_excite,
+                               Recalibrate::attentive};
+    for (Recalibrate recalibrate : all) {
+      if (!any_pair(of_kinds(c.standardize, recalibrate))) continue;
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        ++turn;
+        c.recalibrate = recalibrate;
+        c.f64 = turn % 2, c.S = turn % 3 ? 49 : 1;
+        c.source = turn % 3, c.gate = (turn / 2) % 3 + c.attentive();
+        c.K = c.attentive() || recalibrate == Recalibrate::squeeze_excite ? 5 : 0;
+        c.norm = c.attentive() ? Norm(turn / 4 % 3) : Norm::none;
+        c.affine = turn % 4 || c.attentive(), c.biases = turn % 5, c.need_dx = turn % 7;
+        check_options(c);
+      }
+    }
   };
-  for (const Case& c : cases) {
-    for (int major : {8, 9}) check_launcher(c, major, 2);
-    for (int block : {64, 384, 1024}) check_way(c, "grid", {Part::all, Scope::grid, 3, block});
+  for (const Part1& of : kPlain) each_recalibration({false, 9, 36, 49, of.standardize, of.running, of.groups});
+  for (bool running : {false, true})
+    for (bool center_std : {false, true}) {
+      Case c{false, 9, 36, 49, Standardize::representative, running, 1};
+      c.center_std = center_std;
+      each_recalibration(c);
+    }
+  // instance 1, layer 2, batch 3, group 4
+  const Case c{false, 9, 36, 49, Standardize::switchable, false, 4};
+  Case running = c;
+  running.running = true;
+  for (bool unbiased : {false, true}) {
+    each_recalibration(over(c, 0x321, 1, unbiased));
+    each_recalibration(over(c, 0x4132, unbiased ? 6 : 36, unbiased));
+    each_recalibration(over(c, 0x21, unbiased ? 1 : 2, unbiased));
+    each_recalibration(over(running, 0x321, unbiased ? 3 : 1, unbiased));
   }
+  each_recalibration(over(c, 0x24, 1, true));
+  each_recalibration(over(c, 1, 1, true));
+  each_recalibration(over(c, 3, 4, false));
+}
+
+// The launchers' table, rows longer than shared memory, more components than lanes, blocks of all sizes.
+void check_size(const Case& c) {
+  for (int major : {8, 9}) check_launcher(c, major, 2);
+  for (int block : {64, 384, 1024}) check_way(c, "grid", {Part::all, Scope::grid, 3, block});
+}
+
+void check_sizes() {
+  const auto batch = Standardize::batch, group = Standardize::group;
+  const auto attentive = Recalibrate::attentive;
+  const Case cases[] = {
+      {false, 1, 1, 49, batch, false, 1, attentive, 1, 0, 0, Norm::batch},
+      {true, 2, 3, 49, batch, false, 1, attentive, 70, 1, 2, Norm::batch},
+      {false, 3, 40, 49, batch, true, 1, attentive, 1030, 2, 2, Norm::none},
+      {false, 33, 64, 49, batch, false, 1, attentive, 10, 2, 3, Norm::batch},
+      {true, 40, 100, 49, group, false, 4, attentive, 10, 1, 2, Norm::batch},
+      {false, 130, 70, 49, batch, false, 1, Recalibrate::affine},
+      {true, 7, 2100, 49, group, false, 3, attentive, 3, 1, 1, Norm::batch},
+      {false, 3, 4200, 49, batch, true, 1, attentive, 2, 1, 0, Norm::none},
+      {false, 600, 33, 49, batch, false, 1, attentive, 6, 2, 3, Norm::batch},
+      {false, 5, 1500, 49, group, false, 1, Recalibrate::affine},
+      {false, 33, 64, 49, batch, false, 1, Recalibrate::squeeze_excite, 4},
+      {true, 3, 2100, 49, group, false, 3, Recalibrate::squeeze_excite, 70},
+      {false, 130, 70, 49, Standardize::representative, false, 1, Recalibrate::scaling},
+      over({false, 40, 100, 49, batch, false, 4, Recalibrate::affine}, 0x4321, 25, false),
+      over({false, 3, 1500, 49, batch, false, 1, Recalibrate::squeeze_excite, 93}, 0x321, 1, true),
+      over({true, 1, 1, 49, batch, false, 1, Recalibrate::scaling}, 0x321, 1, true),
+  };
+  for (const Case& c : cases) check_size(c);
 }
 
 }  // namespace fusednorm
 
 int main() {
-  fusednorm::check_all_options();
+  fusednorm::check_plain();
+  fusednorm::check_pairs();
   fusednorm::check_sizes();
   std::printf("%d checks, %d failures\n", fusednorm::checks, fusednorm::failures);
   return fusednorm::failures > 0;
