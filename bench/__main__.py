@@ -1,4 +1,4 @@
-"""`python -m bench an`: a layer against its reference, torch.compile, BatchNorm and the traffic floor."""
+"""`python -m bench an`, or `layers` for all: against reference, torch.compile, BatchNorm and the traffic floor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from . import report
 from .allocator import Malloc, describe, restart_with
-from .shapes import LAYOUTS, QUICK_SHAPES, SHAPES, Dtype, Layer, Plan, parse_layouts, parse_shapes
+from .shapes import ALL, LAYOUTS, QUICK_SHAPES, SHAPES, Dtype, Layer, Plan, parse_layers, parse_layouts, parse_shapes
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    layer: Annotated[Layer, typer.Argument(help="The layer to measure.")],
+    layers: Annotated[str, typer.Argument(help=f"Layers to measure: {', '.join(Layer)}, or {ALL} for all.")],
     shapes: Annotated[str | None, typer.Option(help="As in 16x256x56x56,16x64x56x56.")] = None,
     layouts: Annotated[str, typer.Option(help="Memory layouts.")] = ",".join(LAYOUTS),
     dtype: Annotated[Dtype, typer.Option(help="Type of the feature maps.")] = Dtype.float32,
@@ -40,10 +40,10 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds of one shape, to see it run.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Store the results here.")] = None,
 ) -> None:
-    """Measure a layer, forward + backward, every contender once a round, in one process."""
+    """Measure layers, forward + backward, every contender once a round, in one process."""
     plan = Plan(
-        layer=layer,
-        shapes=_parsed(parse_shapes, shapes) if shapes else (QUICK_SHAPES if quick else SHAPES)[layer],
+        layers=_parsed(parse_layers, layers),
+        shapes=_parsed(parse_shapes, shapes) if shapes else QUICK_SHAPES if quick else SHAPES,
         layouts=_parsed(parse_layouts, layouts),
         dtype=dtype,
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),

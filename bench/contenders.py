@@ -12,10 +12,8 @@ import fusednorm
 import fusednorm.reference
 
 from .harness import Step
+from .layers import LAYERS
 from .shapes import LAYOUTS, Layer, Shape
-
-# The class's name, the same in `fusednorm` and in `fusednorm.reference`.
-CLASSES: dict[Layer, str] = {Layer.an: "AttentiveBatchNorm2d"}
 
 FUSED = "fused"
 REFERENCE = "reference"
@@ -71,8 +69,11 @@ def make_inputs(shape: Shape, dtype: torch.dtype, layout: str, seed: int = 0, de
 def make_contenders(layer: Layer, channels: int, *, compiled: bool, compiled_batch_norm: bool) -> list[Contender]:
     """The layer's contenders, with the same parameters in all that compute the same function."""
     torch.manual_seed(0)
-    reference = getattr(fusednorm.reference, CLASSES[layer])(channels, act="relu")
-    fused = getattr(fusednorm, CLASSES[layer])(channels, act="relu")
+    make = LAYERS[layer].make
+    reference, fused = make(fusednorm.reference, channels, "relu"), make(fusednorm, channels, "relu")
+    with torch.no_grad():  # a gate that starts as a constant would agree with anything
+        for parameter in reference.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     fused.load_state_dict(reference.state_dict())
     batch_norm = BatchNormAddReLU(channels)
 
@@ -88,8 +89,8 @@ def make_contenders(layer: Layer, channels: int, *, compiled: bool, compiled_bat
 
 def without_act(layer: Layer, reference: nn.Module, channels: int) -> nn.Module:
     """The same reference, less its activation."""
-    plain = getattr(fusednorm.reference, CLASSES[layer])(channels)
-    plain.load_state_dict(reference.state_dict())
+    plain = LAYERS[layer].make(fusednorm.reference, channels, None)
+    plain.load_state_dict(reference.state_dict(), strict=layer is not Layer.frn)  # which has no threshold then
     return plain
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 COPY_UNITS = 2  # y.copy_(x) reads x and writes y
 
 
-def floor_units(*, residual: bool, backward: bool = True) -> int:
-    """Units that a layer moves at least, if no tensor stays in a cache between two passes."""
-    forward_units = 3  # moments: read x; affine: read x, write y
-    backward_units = 5  # sums: read dy, x; gradient: read dy, x, write dx
+def floor_units(*, residual: bool, backward: bool = True, forward_units: int = 3, backward_units: int = 5) -> int:
+    """Units that a layer moves at least, if no tensor stays in a cache between two passes.
+
+    forward_units, backward_units: a layer's own, without a residual (layers.py).
+    """
     if residual:
         forward_units += 1  # affine: read the residual too
         backward_units += 1  # write dresidual (its values then serve in place of dy: no further read)

@@ -24,26 +24,26 @@ from .contenders import (
 )
 from .floor import COPY_UNITS, floor_seconds, floor_units
 from .harness import Sample, interleave, median_ratio, quartiles
+from .layers import LAYERS
 from .report import Result, Row
-from .shapes import Plan, Shape
+from .shapes import Layer, Plan, Shape
 
 
 def run(plan: Plan) -> Iterator[Result]:
     """One result for each shape and layout, as soon as it is there."""
-    for shape in plan.shapes:
-        for layout in plan.layouts:
-            yield _run_case(plan, shape, layout)
+    for layer in plan.layers:
+        for shape in plan.shapes:
+            for layout in plan.layouts:
+                yield _run_case(plan, layer, shape, layout)
 
 
-def _run_case(plan: Plan, shape: Shape, layout: str) -> Result:
+def _run_case(plan: Plan, layer: Layer, shape: Shape, layout: str) -> Result:
     # A clean cache for each case: otherwise a second shape would be compiled as a dynamic one, and every
     # call would check the guards of all the shapes before it.
     torch._dynamo.reset()
     inputs = make_inputs(shape, getattr(torch, plan.dtype.value), layout)
-    contenders = make_contenders(
-        plan.layer, shape[1], compiled=plan.compiled, compiled_batch_norm=plan.compiled_batch_norm
-    )
-    differences = check(plan, contenders, inputs)
+    contenders = make_contenders(layer, shape[1], compiled=plan.compiled, compiled_batch_norm=plan.compiled_batch_norm)
+    differences = check(plan, layer, contenders, inputs)
 
     steps = {contender.name: training_step(contender.module, inputs) for contender in contenders}
     steps[COPY] = copy_step(inputs)
@@ -51,15 +51,15 @@ def _run_case(plan: Plan, shape: Shape, layout: str) -> Result:
         step()  # compiles whatever the check did not
     with torch.compiler.set_stance("fail_on_recompile"):
         samples = interleave(steps, plan.rounds)
-    return _sum_up(plan, shape, layout, inputs, samples, differences)
+    return _sum_up(plan, layer, shape, layout, inputs, samples, differences)
 
 
-def check(plan: Plan, contenders: list[Contender], inputs: Inputs) -> dict[str, float]:
+def check(plan: Plan, layer: Layer, contenders: list[Contender], inputs: Inputs) -> dict[str, float]:
     """Runs every contender once; returns the differences from the reference by contender's name."""
     (reference,) = (contender.module for contender in contenders if contender.name == REFERENCE)
     tolerance = agreement.TOLERANCE[plan.dtype]
     with torch.no_grad():
-        z = without_act(plan.layer, reference, inputs.x.shape[1])(inputs.x, inputs.residual)
+        z = without_act(layer, reference, inputs.x.shape[1])(inputs.x, inputs.residual)
     inputs = replace(inputs, dy=agreement.away_from_kink(inputs.dy, z, tolerance))
     expected = agreement.results(reference, inputs)
 
@@ -83,13 +83,15 @@ def check(plan: Plan, contenders: list[Contender], inputs: Inputs) -> dict[str, 
 
 def _sum_up(
     plan: Plan,
+    layer: Layer,
     shape: Shape,
     layout: str,
     inputs: Inputs,
     samples: dict[str, list[Sample]],
     differences: dict[str, float],
 ) -> Result:
-    units = floor_units(residual=True)
+    entry = LAYERS[layer]
+    units = floor_units(residual=True, forward_units=entry.forward, backward_units=entry.backward)
     copies = samples[COPY]
     floors = [Sample(floor_seconds(units, copy.seconds), copy.page_faults) for copy in copies]
     floor = quartiles(floors).median
@@ -112,7 +114,7 @@ def _sum_up(
         )
     bytes_of_x = inputs.x.nbytes
     return Result(
-        layer=plan.layer.value,
+        layer=layer.value,
         shape=shape,
         dtype=plan.dtype.value,
         layout=layout,

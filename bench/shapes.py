@@ -12,6 +12,28 @@ class Layer(str, Enum):
     """The layers that have a benchmark. The value is the name on the command line."""
 
     an = "an"
+    an_gn = "an-gn"
+    bn = "bn"
+    gn = "gn"
+    rbn = "rbn"
+    rbn_std = "rbn-std"
+    rbn_center_spatial = "rbn-center-spatial"
+    rbn_scale_spatial = "rbn-scale-spatial"
+    sn = "sn"
+    na = "na"
+    na_code = "na-code"
+    na_bn = "na-bn"
+    se = "se"
+    se_bn = "se-bn"
+    eca = "eca"
+    srm = "srm"
+    ge = "ge"
+    iebn = "iebn"
+    frn = "frn"
+    grn = "grn"
+
+
+ALL = "layers"  # on the command line: every layer
 
 
 class Dtype(str, Enum):
@@ -26,7 +48,7 @@ class Dtype(str, Enum):
 class Plan:
     """What to measure, and how often."""
 
-    layer: Layer
+    layers: list[Layer]
     shapes: list[Shape]
     layouts: list[str]
     dtype: Dtype
@@ -35,11 +57,9 @@ class Plan:
     compiled_batch_norm: bool
 
 
-SHAPES: dict[Layer, list[Shape]] = {
-    # ResNet's first stage at batch 16: the wide maps of its bottlenecks and the narrow ones inside them.
-    Layer.an: [(16, 256, 56, 56), (16, 64, 56, 56)],
-}
-QUICK_SHAPES: dict[Layer, list[Shape]] = {Layer.an: [(16, 64, 56, 56)]}
+# ResNet's first stage at batch 16: the wide maps of its bottlenecks and the narrow ones inside them.
+SHAPES: list[Shape] = [(16, 256, 56, 56), (16, 64, 56, 56)]
+QUICK_SHAPES: list[Shape] = [(16, 64, 56, 56)]
 
 # Name on the command line -> torch's memory format.
 LAYOUTS: dict[str, str] = {"nchw": "contiguous_format", "channels_last": "channels_last"}
@@ -60,6 +80,18 @@ def _parse_shape(text: str, dims: int) -> Shape:
     if min(shape) < 1:
         raise ValueError(f"{text!r} has a size below 1")
     return shape
+
+
+def parse_layers(text: str) -> list[Layer]:
+    """`an`, `rbn,sn` or `layers`, for all; ValueError names the unknown one."""
+    if text == ALL:
+        return list(Layer)
+    known = {layer.value: layer for layer in Layer}
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is not a layer: choose from {', '.join(known)}, or {ALL} for all")
+    return [known[name] for name in names]
 
 
 def parse_layouts(text: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from fusednorm.heads import ATTENTION_ACTS, ATTENTION_INPUTS
 
 BACKENDS = [name for name, backend in fusednorm.backends().items() if backend.available]
 ACTS = (None, "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu")
+QUICK = [name for name in BACKENDS if name not in ("triton", "cuda")]  # neither interpreted nor emulated
 TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LAYOUTS = ("nchw", "channels_last")
 
@@ -153,6 +155,27 @@ def assert_twice_as_good(draws: list[Draw], dtype: torch.dtype) -> None:
         )
 
 
+def assert_like_reference(
+    backend: str,
+    fused: torch.nn.Module,
+    plain: torch.nn.Module,
+    x: Tensor,
+    training: bool = True,
+    residual: bool = True,
+) -> None:
+    """In float64 results, gradients and buffers are the reference's to 1e-9 of the largest entry (at least of 1)."""
+    fused.double().train(training), plain.double().train(training)
+    z, dy = torch.randn_like(x) if residual else None, torch.randn_like(x)
+    with fusednorm.use_backend(backend):
+        ours = Contender(fused, x, z, dy).tensors
+    theirs = Contender(plain, x, z, dy).tensors
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        allowed = 1e-9 * max(1.0, expected.abs().max().item())
+        error = (ours[name] - expected).abs().max().item()
+        assert error <= allowed, f"{name}, training={training}: error {error:.3g}, allowed {allowed:.3g}"
+
+
 def _rms(t: Tensor) -> float:
     return t.square().mean().sqrt().item()
 
@@ -165,8 +188,10 @@ def _groups(channels: int) -> int:
     return next(g for g in (4, 3, 2, 1) if channels % g == 0)
 
 
+Make = Callable[..., torch.nn.Module]
+
 # Name -> (namespace, number of dimensions, channels, options) -> layer, the same for fusednorm and fusednorm.reference.
-LAYERS: dict[str, Callable[..., torch.nn.Module]] = {
+LAYERS: dict[str, Make] = {
     "batch": lambda ns, dims, C, **options: _batch_kind(ns, "BatchNorm", dims)(C, **options),
     "group": lambda ns, dims, C, **options: ns.GroupNorm(_groups(C), C, **options),
     "attentive batch": lambda ns, dims, C, **options: _batch_kind(ns, "AttentiveBatchNorm", dims)(C, 5, **options),
@@ -174,10 +199,98 @@ LAYERS: dict[str, Callable[..., torch.nn.Module]] = {
 }
 
 
+def _representative(**fixed: Any) -> Make:
+    return lambda ns, dims, C, **options: _batch_kind(ns, "RepresentativeBatchNorm", dims)(C, **fixed, **options)
+
+
+def _switchable_groups(ns: Any, dims: int, C: int, **options: Any) -> torch.nn.Module:
+    groups: dict[str, Any] = {
+        "scopes": ("group", "batch", "instance"),
+        "num_groups": _groups(C),
+        "per_group": _groups(C),
+    }
+    return _batch_kind(ns, "SwitchableNorm", dims)(C, unbiased=True, **groups, **options)
+
+
+def _after_batch(recalibration: str, *arguments: Any, **fixed: Any) -> Make:
+    def make(ns: Any, dims: int, C: int, act: str | None = None, **options: Any) -> torch.nn.Module:
+        recalibrate = getattr(ns.recalibrations, recalibration)(C, *arguments, **fixed)
+        return ns.RecalibratedNorm(ns.standardizations.Batch(C, **options), recalibrate, act)
+
+    return make
+
+
+def _bare(name: str, *arguments: Any, **fixed: Any) -> Make:
+    return lambda ns, dims, C, **options: getattr(ns, name)(C, *arguments, **fixed, **options)
+
+
+def _filter_response(ns: Any, dims: int, C: int, act: str | None = None) -> torch.nn.Module:
+    """Its threshold is its activation."""
+    return ns.FilterResponseNorm(C)
+
+
+# Likewise; tests go through fewer cases of each (`drawn`).
+FURTHER: dict[str, Make] = {
+    "representative": _representative(),
+    "representative std": _representative(center="std", scale="std", restrict="tanh"),
+    "representative spatial": _representative(center="spatial_mean", scale="spatial_std", restrict="hsigmoid"),
+    "representative spatial std": _representative(center="spatial_std", scale="mean"),
+    "switchable": lambda ns, dims, C, **options: _batch_kind(ns, "SwitchableNorm", dims)(C, **options),
+    "switchable groups": _switchable_groups,
+    "squeeze-excite": _bare("SqueezeExcite", 2),
+    "batch squeeze-excite": _after_batch("SqueezeExcite", 2, gate="hsigmoid"),
+    "normalization attention": lambda ns, dims, C, **options: ns.NormalizationAttention(**options),
+    "batch normalization attention": _after_batch(
+        "NormalizationAttention", similarity="mean_difference", unbiased=True
+    ),
+    "efficient channel attention": _bare("EfficientChannelAttention", 3),
+    "style recalibration": _bare("StyleRecalibration"),
+    "gather-excite": _bare("GatherExcite"),
+    "instance enhancement": lambda ns, dims, C, **o: _batch_kind(ns, "InstanceEnhancementBatchNorm", dims)(C, **o),
+    "filter response": _filter_response,
+    "global response": _bare("GlobalResponseNorm"),
+}
+# One of each family: what they share is tested of these.
+FAMILIES = (
+    "representative std",
+    "representative spatial",
+    "switchable",
+    "squeeze-excite",
+    "batch squeeze-excite",
+    "normalization attention",
+    "batch normalization attention",
+)
+# Those whose statistics span samples, and have running ones.
+OVER_BATCH = tuple(
+    name for name in FURTHER if name.split()[0] in ("representative", "switchable", "batch", "instance", "style")
+)
+
+
+def drawn(cases: Iterable[tuple[Any, ...]], triton: int = 0, cuda: int = 1) -> Iterator[tuple[Any, ...]]:
+    """(backend, layer, ...) of cases (layer, ...): all on `cpu` and `torch`, some of each layer's where they take time.
+
+    Those are as good as drawn at random, by their text, and the same on every run.
+    """
+    limits = {"triton": triton, "cuda": cuda}
+    for layer, group in itertools.groupby(sorted(cases, key=lambda case: str(case[0])), key=lambda case: case[0]):
+        shuffled = sorted(group, key=lambda case: zlib.crc32(str(case).encode()))
+        for backend in BACKENDS:
+            yield from ((backend, layer, *case[1:]) for case in shuffled[: limits.get(backend)])
+
+
+def everywhere(further: Iterable[str] = FAMILIES, triton: int = 0, cuda: int = 0) -> list[tuple[Any, ...]]:
+    """(backend, layer): LAYERS on every backend, the further ones where `drawn` has them."""
+    return [*itertools.product(BACKENDS, LAYERS), *drawn([(kind,) for kind in further], triton, cuda)]
+
+
 def pair(kind: str, dims: int, channels: int, **options: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
     """A fused layer and its reference, with the same random parameters and statistics."""
-    fused = LAYERS[kind](fusednorm, dims, channels, **options)
-    plain = LAYERS[kind](fusednorm.reference, dims, channels, **options)
+    make = (LAYERS | FURTHER)[kind]
+    return randomized(*(make(ns, dims, channels, **options) for ns in (fusednorm, fusednorm.reference)))
+
+
+def randomized(fused: torch.nn.Module, plain: torch.nn.Module) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Both, with the same random parameters and statistics."""
     with torch.no_grad():
         for parameter in fused.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

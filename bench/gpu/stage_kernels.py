@@ -17,6 +17,9 @@ from torch import Tensor
 
 from bench.harness import Sample, Step, interleave, quartiles
 from bench.shapes import LAYOUTS
+from fusednorm.engine import native
+from fusednorm.engine.function import Spec
+from fusednorm.heads import Affine, Batch, Head
 
 from .cases import TYPES, shape_of_bytes
 from .setting import Setting
@@ -166,7 +169,8 @@ class Maps:
         forward, backward = (getattr(packet, backend) for packet in packets)
         x, dy, residual = self.x, self.dy, self.residual
         masked = residual is not None
-        layer = (self.weight, self.bias, *(None,) * 8, 0, 1e-5, "rsd", "hsigmoid", 1e-3, 1e-5, ACT)
+        spec = Spec(Head(Batch(), Affine()), ACT, backend)
+        layer = native.layer_arguments(spec, (self.weight, self.bias))
         _, mask, *kept = forward(x, residual, *layer, masked)[:7]
         saved = (None, mask if masked else None)
         return (

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.shapes import Layer
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +39,15 @@ def test_smoke(tmp_path: Path) -> None:
         assert rows["fused"]["max_difference"] < 1e-3
         assert rows["reference"]["max_difference"] is None
         assert all(row["low_ms"] <= row["median_ms"] <= row["high_ms"] for row in result["rows"])
+
+
+def test_every_layer_agrees_with_its_reference() -> None:
+    """The command checks it before it measures."""
+    done = bench("layers", "--shapes", "2x32x6x6", "--rounds", "2", "--no-compile", "--threads", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for layer in Layer:
+        assert f"{layer.value} with residual and ReLU" in done.stdout
+    assert "floor (14 units)" in done.stdout  # NA's 5 and 7, and a residual's 2
 
 
 def test_bad_arguments_end_with_a_message() -> None:

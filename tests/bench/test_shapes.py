@@ -1,6 +1,7 @@
 import pytest
 
-from bench.shapes import LAYOUTS, QUICK_SHAPES, SHAPES, Layer, parse_layouts, parse_shapes
+from bench.layers import LAYERS
+from bench.shapes import LAYOUTS, Layer, parse_layers, parse_layouts, parse_shapes
 
 
 def test_shapes_are_parsed_in_order() -> None:
@@ -31,6 +32,13 @@ def test_an_unknown_layout_is_named() -> None:
         parse_layouts("nchw,nhwc")
 
 
-def test_every_layer_has_shapes() -> None:
-    assert SHAPES.keys() == QUICK_SHAPES.keys() == set(Layer)
+def test_layers_are_parsed() -> None:
+    assert parse_layers("sn, an-gn") == [Layer.sn, Layer.an_gn]
+    assert parse_layers("layers") == list(Layer)
+    with pytest.raises(ValueError, match=r"'lrn' is not a layer: choose from an, .*grn, or layers for all"):
+        parse_layers("an,lrn")
+
+
+def test_every_layer_is_built_and_every_layout_named() -> None:
+    assert set(LAYERS) == set(Layer)
     assert list(LAYOUTS) == ["nchw", "channels_last"]

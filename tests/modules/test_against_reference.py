@@ -1,6 +1,7 @@
 """Three ways: the fused layer, the reference in the same type, and the reference in float64."""
 
 import copy
+import itertools
 import zlib
 
 import pytest
@@ -12,6 +13,7 @@ from tests.cases import (
     ACTS,
     ATTENTION,
     BACKENDS,
+    FURTHER,
     LAYERS,
     LAYOUTS,
     MAPS,
@@ -19,6 +21,7 @@ from tests.cases import (
     Contender,
     assert_twice_as_good,
     channels_last,
+    drawn,
     laid_out,
     maps_like,
     pair,
@@ -26,21 +29,21 @@ from tests.cases import (
 )
 
 
-def compare(backend, kind, make_map, dtype, training=True, residual=True, **options):
+def compare(backend, kind, make_map, dtype, training=True, residual=True, draws=None, **options):
     x = make_map()
     fused, plain = pair(kind, x.dim(), x.shape[1], **options)
-    compare_layers(backend, fused, plain, make_map, dtype, training, residual)
+    compare_layers(backend, fused, plain, make_map, dtype, training, residual, draws)
 
 
-def compare_layers(backend, fused, plain, make_map, dtype, training=True, residual=True):
-    draws = 2 if backend == "triton" else 4  # the interpreter takes its time
+def compare_layers(backend, fused, plain, make_map, dtype, training=True, residual=True, draws=None):
+    draws = draws or (2 if backend == "triton" else 4)  # the interpreter takes its time
     assert_twice_as_good(three_ways(backend, fused, plain, make_map, dtype, training, residual, draws), dtype)
 
 
-def cases():
+def cases(layers):
     """Every map, layer and type once, with activation, residual and mode drawn for each (the same on every run)."""
     for name in MAPS:
-        for kind in LAYERS:
+        for kind in layers:
             for dtype in TYPES:
                 draw = zlib.crc32(f"{name} {kind} {dtype}".encode())
                 yield name, kind, dtype, ACTS[draw % 7], bool(draw // 7 % 2), bool(draw // 14 % 3)
@@ -50,15 +53,32 @@ def needs_two_values(name, kind, training):
     return training and kind == "attentive batch" and MAPS[name]().shape[0] == 1
 
 
+def further_cases():
+    """Those of the further layers; SRM's BN over samples needs two of them."""
+    for name, kind, dtype, act, residual, training in cases(FURTHER):
+        trains = training and (name, kind) != ("one sample", "style recalibration")
+        yield kind, name, dtype, act, residual, trains
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "dtype", "act", "residual", "training"),
-    list(cases()),
+    list(cases(LAYERS)),
     ids=lambda value: str(value),
 )
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_maps_layers_types(backend, name, kind, dtype, act, residual, training):
     options = {"attention_norm": False} if needs_two_values(name, kind, training) else {}
     compare(backend, kind, MAPS[name], TYPES[dtype], training, residual, act=act, **options)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "name", "dtype", "act", "residual", "training"),
+    list(drawn(further_cases(), triton=1, cuda=3)),
+    ids=lambda value: str(value),
+)
+def test_further_layers(backend, kind, name, dtype, act, residual, training):
+    draws = 8 if name == "one channel" else 2  # what is one number in a draw needs more of them
+    compare(backend, kind, MAPS[name], TYPES[dtype], training, residual, draws, act=act)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -105,6 +125,18 @@ def test_mean_far_from_zero(backend, kind, layout):
     assert (y - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
+@pytest.mark.parametrize(
+    ("backend", "kind", "layout"), list(drawn(((k, LAYOUTS[i % 2]) for i, k in enumerate(FURTHER)), cuda=1))
+)
+def test_mean_far_from_zero_of_further_layers(backend, kind, layout):
+    """The three-way bar alone: what a gate makes of means of 1e4 is the layer's affair."""
+
+    def make_map():
+        return laid_out((torch.randn(4, 8, 16, 16) + 1e4).double(), layout)
+
+    compare(backend, kind, make_map, torch.float32)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("kind", ["batch", "attentive batch"])
@@ -119,8 +151,13 @@ def test_few_channels(backend, kind, mean, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [
+        pytest.param(b, kind, marks=[pytest.mark.slow] * (b == "triton" and kind != "attentive batch"))
+        for b, kind in itertools.product(BACKENDS, LAYERS)
+    ],
+)
 def test_constant_planes(backend, kind, layout):
     """Nothing to standardize: variance 0 however large the value, never below."""
     for level in (1.2345e4, 3.3333e4, 1e9):
@@ -178,6 +215,40 @@ def test_16_bit_parameters(backend, dtype):
     half_buffers = layer.to(dtype)
     half_buffers(x)
     assert half_buffers.running_mean.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("backend", "kind"), list(drawn([(kind,) for kind in FURTHER], cuda=0)))
+def test_16_bit_parameters_of_further_layers(backend, kind, dtype):
+    """As above: results and gradients are those of the same numbers in float32, rounded; buffers stay float32."""
+    layer, _ = pair(kind, 4, 8)
+    names = {name for name, b in layer.named_buffers() if b.is_floating_point()}
+    for parameter in layer.parameters():
+        parameter.data = parameter.data.to(dtype)
+    wide = copy.deepcopy(layer)
+    for parameter in wide.parameters():
+        parameter.data = parameter.data.float()
+    x, dy = torch.randn(4, 8, 6, 6).to(dtype), torch.randn(4, 8, 6, 6).to(dtype)
+    with fusednorm.use_backend(backend):
+        ours, truth = Contender(layer, x, None, dy), Contender(wide, x.float(), None, dy.float())
+    assert ours.tensors.keys() == truth.tensors.keys()
+    for name, t in ours.tensors.items():
+        assert t.dtype == (torch.float32 if name in names else dtype), name
+        exact = truth.tensors[name]
+        allowed = torch.finfo(dtype).eps * exact.abs().max().item()  # one rounding, or two of half of it
+        assert (t.float() - exact).abs().max() <= allowed, name
+    half = layer.to(dtype)
+    half(x)
+    assert all(b.dtype == dtype for name, b in half.named_buffers() if name in names)
+
+
+@pytest.mark.parametrize("kind", ["batch", "representative", "switchable", "squeeze-excite", "normalization attention"])
+def test_buffers_of_16_bit_layers(kind):
+    """Made in 16 bits, a layer keeps its running statistics in float32."""
+    options = {"dtype": torch.bfloat16}
+    layer = (LAYERS | FURTHER)[kind](fusednorm, 4, 8, **options)
+    assert {p.dtype for p in layer.parameters()} == {torch.bfloat16}
+    assert {b.dtype for b in layer.buffers()} <= {torch.float32, torch.int64}
 
 
 @pytest.mark.parametrize("act", ["relu", "relu6", "leaky_relu"])

@@ -8,7 +8,7 @@ import torch
 import fusednorm
 import fusednorm.functional as F
 
-X = torch.randn(4, 8, 5, 5)
+X, V = torch.randn(4, 8, 5, 5), torch.ones(8)
 
 
 def raises(kind, *words):
@@ -40,6 +40,70 @@ def raises(kind, *words):
         (lambda: fusednorm.AttentiveBatchNorm2d(8, momentum="a"), TypeError, ("momentum", "number or None", "str")),
         (lambda: fusednorm.BatchNorm2d(8, eps=-1.0), ValueError, ("eps", "at least 0", "-1.0")),
         (lambda: fusednorm.AttentiveGroupNorm(2, 8, attention_eps=-1.0), ValueError, ("attention_eps", "-1.0")),
+        (lambda: fusednorm.RepresentativeBatchNorm2d(0), ValueError, ("num_features", "at least 1", "0")),
+        (lambda: fusednorm.RepresentativeBatchNorm2d(8, -1.0), ValueError, ("eps", "at least 0", "-1.0")),
+        (
+            lambda: fusednorm.RepresentativeBatchNorm2d(8, momentum="a"),
+            TypeError,
+            ("momentum", "number or None", "str"),
+        ),
+        (
+            lambda: fusednorm.RepresentativeBatchNorm2d(8, center="max"),
+            ValueError,
+            ("center", "'spatial_std' or None", "'max'"),
+        ),
+        (
+            lambda: fusednorm.RepresentativeBatchNorm2d(8, scale="input_mean"),
+            ValueError,
+            ("scale", "None", "'input_mean'"),
+        ),
+        (
+            lambda: fusednorm.RepresentativeBatchNorm2d(8, restrict="relu"),
+            ValueError,
+            ("restrict", "'hsigmoid' or a function", "'relu'"),
+        ),
+        (lambda: fusednorm.RepresentativeBatchNorm2d(8, act="tanh"), ValueError, ("act", "'relu'", "None", "'tanh'")),
+        (lambda: fusednorm.SwitchableNorm2d(0), ValueError, ("num_features", "at least 1", "0")),
+        (lambda: fusednorm.SwitchableNorm2d(8, scopes=()), ValueError, ("scopes", "'instance'", "each once", "()")),
+        (
+            lambda: fusednorm.SwitchableNorm2d(8, scopes=("batch", "batch")),
+            ValueError,
+            ("scopes", "each once", "('batch', 'batch')"),
+        ),
+        (
+            lambda: fusednorm.SwitchableNorm2d(8, scopes=("batch", "plane")),
+            ValueError,
+            ("scopes", "'group'", "('batch', 'plane')"),
+        ),
+        (lambda: fusednorm.SwitchableNorm2d(8, average="mean"), ValueError, ("average", "'moving', 'batch'", "'mean'")),
+        (lambda: fusednorm.SwitchableNorm2d(8, per_group=3), ValueError, ("per_group", "divisor", "8", "3")),
+        (lambda: fusednorm.SwitchableNorm2d(8, num_groups=5), ValueError, ("num_groups", "divisor", "8", "5")),
+        (lambda: fusednorm.SwitchableNorm2d(8, per_group=0), ValueError, ("per_group", "at least 1", "0")),
+        (lambda: fusednorm.SwitchableNorm2d(8, act="tanh"), ValueError, ("act", "'relu'", "'tanh'")),
+        (lambda: fusednorm.InstanceEnhancementBatchNorm2d(2.0), TypeError, ("num_features", "int", "float")),
+        (lambda: fusednorm.FilterResponseNorm(0), ValueError, ("num_channels", "at least 1", "0")),
+        (lambda: fusednorm.FilterResponseNorm(8, -1.0), ValueError, ("eps", "at least 0", "-1.0")),
+        (lambda: fusednorm.GlobalResponseNorm(8, "a"), TypeError, ("eps", "number", "str")),
+        (lambda: fusednorm.SqueezeExcite(8, 0), ValueError, ("reduction", "at least 1", "0")),
+        (lambda: fusednorm.SqueezeExcite(8, gate="relu"), ValueError, ("gate", "'hsigmoid' or a function", "'relu'")),
+        (lambda: fusednorm.EfficientChannelAttention(0), ValueError, ("num_channels", "at least 1", "0")),
+        (lambda: fusednorm.EfficientChannelAttention(8, 4), ValueError, ("kernel_size", "odd", "4")),
+        (lambda: fusednorm.EfficientChannelAttention(8, 0), ValueError, ("kernel_size", "at least 1", "0")),
+        (lambda: fusednorm.EfficientChannelAttention(8, gate=1), ValueError, ("gate", "'sigmoid'", "1")),
+        (lambda: fusednorm.StyleRecalibration(8, eps=-1.0), ValueError, ("eps", "at least 0", "-1.0")),
+        (lambda: fusednorm.GatherExcite("8"), TypeError, ("num_channels", "int", "str")),
+        (
+            lambda: fusednorm.NormalizationAttention(similarity="cosine"),
+            ValueError,
+            ("similarity", "'l1'", "None", "'cosine'"),
+        ),
+        (
+            lambda: fusednorm.NormalizationAttention(embedding=True),
+            ValueError,
+            ("embedding", "'mean_difference'", "'l1'"),
+        ),
+        (lambda: fusednorm.NormalizationAttention(eps=-1.0), ValueError, ("eps", "at least 0", "-1.0")),
+        (lambda: fusednorm.NormalizationAttention(act="tanh"), ValueError, ("act", "'relu'", "'tanh'")),
     ],
 )
 def test_construction(make, kind, words):
@@ -52,7 +116,24 @@ LAYERS = {
     "AttentiveGroupNorm": lambda **options: fusednorm.AttentiveGroupNorm(2, 8, 3, **options),
     "BatchNorm2d": lambda **options: fusednorm.BatchNorm2d(8, **options),
     "GroupNorm": lambda **options: fusednorm.GroupNorm(2, 8, **options),
+    "RepresentativeBatchNorm2d": lambda **options: fusednorm.RepresentativeBatchNorm2d(8, **options),
+    "RepresentativeBatchNorm2d, spatial": lambda **options: fusednorm.RepresentativeBatchNorm2d(
+        8, center="spatial_std", scale="spatial_mean", **options
+    ),
+    "SwitchableNorm2d": lambda **options: fusednorm.SwitchableNorm2d(8, **options),
+    "SqueezeExcite": lambda **options: fusednorm.SqueezeExcite(8, 2, **options),
+    "EfficientChannelAttention": lambda **options: fusednorm.EfficientChannelAttention(8, **options),
+    "StyleRecalibration": lambda **options: fusednorm.StyleRecalibration(8, **options),
+    "InstanceEnhancementBatchNorm2d": lambda **options: fusednorm.InstanceEnhancementBatchNorm2d(8, **options),
+    "FilterResponseNorm": lambda **options: fusednorm.FilterResponseNorm(8, **options),
+    "GlobalResponseNorm": lambda **options: fusednorm.GlobalResponseNorm(8, **options),
+    "NormalizationAttention": lambda **options: fusednorm.NormalizationAttention(**options),
+    "RecalibratedNorm": lambda **options: fusednorm.RecalibratedNorm(
+        fusednorm.standardizations.Batch(8, **options), fusednorm.recalibrations.Affine(8, **options)
+    ),
 }
+OF_IMAGES = [name for name in LAYERS if "2d" in name]
+OF_BATCHES = [*OF_IMAGES, "RecalibratedNorm"]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +153,8 @@ LAYERS = {
 )
 @pytest.mark.parametrize("name", LAYERS)
 def test_call(name, x, residual, kind, words):
+    if name == "NormalizationAttention" and "8 channels" in words:
+        pytest.skip("takes any number of channels")
     layer = LAYERS[name]()
     before = {k: v.clone() for k, v in layer.state_dict().items()}
     with raises(kind, *words):
@@ -80,7 +163,7 @@ def test_call(name, x, residual, kind, words):
 
 
 @pytest.mark.parametrize("x", [torch.randn(4, 8), torch.randn(4, 8, 5), torch.randn(4, 8, 5, 5, 5)])
-@pytest.mark.parametrize("name", ["AttentiveBatchNorm2d", "BatchNorm2d"])
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_dimensions_of_2d_layers(name, x):
     with raises(ValueError, "x", "4-D", str(tuple(x.shape))):
         LAYERS[name]()(x)
@@ -100,16 +183,28 @@ def test_parameters_elsewhere(name):
         LAYERS[name](device="meta")(X)
 
 
-@pytest.mark.parametrize("name", ["AttentiveBatchNorm2d", "BatchNorm2d"])
+@pytest.mark.parametrize("name", OF_BATCHES)
 @pytest.mark.parametrize("track", [True, False])
 def test_one_value_per_channel(name, track):
-    layer = LAYERS[name](track_running_stats=track)
+    layer = LAYERS[name]() if name == "RecalibratedNorm" else LAYERS[name](track_running_stats=track)
+    if name == "RecalibratedNorm" and not track:
+        layer.standardize = fusednorm.standardizations.Batch(8, track_running_stats=False)
     before = {k: v.clone() for k, v in layer.state_dict().items()}
     with raises(ValueError, "x", "more than one value per channel", "(1, 8, 1, 1)"):
         layer(torch.randn(1, 8, 1, 1))
     assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
     if track:
         assert layer.eval()(torch.randn(1, 8, 1, 1)).isfinite().all()
+
+
+def test_own_names():
+    """Parts that serve several functions speak of each one's own arguments."""
+    with pytest.raises(ValueError, match=r"^norm\.bias: expected shape \(8,\), got \(7,\)$"):
+        F.style_recalibration(X, torch.ones(8, 2), F.AttentionNorm(V, V[:7]), training=True)
+    with pytest.raises(ValueError, match=r"^x: expected at least two samples for norm to .* shape \(1, 8, 5, 5\)$"):
+        LAYERS["StyleRecalibration"]()(X[:1])
+    with pytest.raises(TypeError, match=r"^enhance_weight: expected a tensor, got NoneType$"):
+        F.instance_enhancement_batch_norm(X, None, None, V, V, None, V, training=True)
 
 
 @pytest.mark.parametrize("name", ["AttentiveBatchNorm2d", "AttentiveGroupNorm"])
@@ -169,6 +264,117 @@ def attentive(**other):
             ),
             ValueError,
             ("attention_norm.bias", "(3,)", "(2,)"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center="max", center_weight=V),
+            ValueError,
+            ("center", "'mean'", "'max'"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, scale="mean", training=True),
+            TypeError,
+            ("scale_weight", "tensor", "NoneType"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center_weight=V[:7], scale=None, training=True),
+            ValueError,
+            ("center_weight", "(8,)", "(7,)"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, scale_weight=V, scale_bias=V, restrict="relu", training=True),
+            ValueError,
+            ("restrict", "'sigmoid'", "a function", "'relu'"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, V, center_weight=V, scale=None),
+            ValueError,
+            ("running_mean, running_var", "both or neither"),
+        ),
+        (lambda: F.switchable_norm(X, V[:2], V[:3], training=True), ValueError, ("mean_weight", "(3,)", "(2,)")),
+        (lambda: F.switchable_norm(X, V[:3], torch.ones(4, 2)), ValueError, ("var_weight", "(4, 3)", "(4, 2)")),
+        (lambda: F.switchable_norm(X, torch.ones(3, 3), V[:3]), ValueError, ("mean_weight", "(3,)", "(3, 3)")),
+        (lambda: F.switchable_norm(X, None, V[:3]), TypeError, ("mean_weight", "tensor", "NoneType")),
+        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=("all",)), ValueError, ("scopes", "'layer'", "('all',)")),
+        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=["layer"]), ValueError, ("scopes", "'layer'", "['layer']")),
+        (
+            lambda: F.switchable_norm(X, V[:1], V[:1], scopes=("group",), num_groups=3),
+            ValueError,
+            ("num_groups", "divisor", "8", "3"),
+        ),
+        (
+            lambda: F.squeeze_excite(X, torch.ones(2, 7), torch.ones(8, 2)),
+            ValueError,
+            ("reduce_weight", "(2, 8)", "(2, 7)"),
+        ),
+        (lambda: F.squeeze_excite(X, V, torch.ones(8, 2)), ValueError, ("reduce_weight", "matrix", "(8,)")),
+        (lambda: F.squeeze_excite(X, torch.ones(2, 8), None), TypeError, ("expand_weight", "tensor", "NoneType")),
+        (
+            lambda: F.squeeze_excite(X, torch.ones(2, 8), torch.ones(8, 3)),
+            ValueError,
+            ("expand_weight", "(8, 2)", "(8, 3)"),
+        ),
+        (
+            lambda: F.squeeze_excite(X, torch.ones(2, 8), torch.ones(8, 2), V),
+            ValueError,
+            ("reduce_bias", "(2,)", "(8,)"),
+        ),
+        (
+            lambda: F.squeeze_excite(X, torch.ones(2, 8), torch.ones(8, 2), gate="relu"),
+            ValueError,
+            ("gate", "'sigmoid'", "'relu'"),
+        ),
+        (lambda: F.efficient_channel_attention(X, V[:3]), ValueError, ("conv_weight", "(1, 1, k)", "(3,)")),
+        (
+            lambda: F.efficient_channel_attention(X, torch.ones(1, 1, 2)),
+            ValueError,
+            ("conv_weight", "k odd", "(1, 1, 2)"),
+        ),
+        (lambda: F.efficient_channel_attention(X, None), TypeError, ("conv_weight", "tensor", "NoneType")),
+        (
+            lambda: F.style_recalibration(X, V, F.AttentionNorm(V, V), training=True),
+            ValueError,
+            ("style_weight", "(8, 2)", "(8,)"),
+        ),
+        (
+            lambda: F.style_recalibration(X, torch.ones(8, 2), F.AttentionNorm(V, V[:7]), training=True),
+            ValueError,
+            ("norm.bias", "(8,)", "(7,)"),
+        ),
+        (
+            lambda: F.style_recalibration(X[:1], torch.ones(8, 2), F.AttentionNorm(V, V), training=True),
+            ValueError,
+            ("x", "two samples", "(1, 8, 5, 5)"),
+        ),
+        (lambda: F.gather_excite([1.0]), TypeError, ("x", "tensor", "list")),
+        (lambda: F.gather_excite(X, act="tanh"), ValueError, ("act", "'relu'", "'tanh'")),
+        (lambda: F.gather_excite(X, residual=X[:1]), ValueError, ("residual", "(4, 8, 5, 5)", "(1, 8, 5, 5)")),
+        (lambda: F.global_response_norm(X, V, None), TypeError, ("bias", "tensor", "NoneType")),
+        (lambda: F.global_response_norm(X, V, V, -1.0), ValueError, ("eps", "-1.0")),
+        (
+            lambda: F.instance_enhancement_batch_norm(X, None, None, V, V, V, V[:7], training=True),
+            ValueError,
+            ("enhance_bias", "(8,)", "(7,)"),
+        ),
+        (lambda: F.filter_response_norm(X, V, V[:7], V), ValueError, ("bias", "(8,)", "(7,)")),
+        (lambda: F.filter_response_norm(X, V, None, V), TypeError, ("bias", "tensor", "NoneType")),
+        (lambda: F.filter_response_norm(X, V, V, V[:7]), ValueError, ("threshold", "(8,)", "(7,)")),
+        (lambda: F.filter_response_norm(X, V, V, V.double()), TypeError, ("threshold", "float32", "float64")),
+        (lambda: F.normalization_attention(X, V, V[:1]), ValueError, ("gain", "(1,)", "(8,)")),
+        (lambda: F.normalization_attention(X, V[:1], None), TypeError, ("offset", "tensor", "NoneType")),
+        (
+            lambda: F.normalization_attention(X, V[:1], V[:1], similarity="cosine"),
+            ValueError,
+            ("similarity", "'dot'", "None", "'cosine'"),
+        ),
+        (
+            lambda: F.normalization_attention(X, V[:1], V[:1], similarity="mean_difference", embedding=(V,)),
+            ValueError,
+            ("embedding", "8 tensors", "1"),
+        ),
+        (
+            lambda: F.normalization_attention(X, V[:1], V[:1], similarity="mean_difference", embedding=(V,) * 8),
+            ValueError,
+            ("embedding[0]", "(1, 1, 3, 3)", "(8,)"),
         ),
     ],
 )

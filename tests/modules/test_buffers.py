@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import fusednorm
-from tests.cases import BACKENDS, LAYERS, pair
+from tests.cases import BACKENDS, FURTHER, LAYERS, OVER_BATCH, drawn, pair
 
 TORCH = {
     2: (nn.BatchNorm1d, fusednorm.BatchNorm1d, (5, 6)),
@@ -94,14 +94,72 @@ def test_initialization():
     assert torch.equal(layer.attention.bias, torch.zeros(20))
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [*LAYERS, *FURTHER])
 def test_copies(kind):
     layer, _ = pair(kind, 4, 6, act="relu")
     x = torch.randn(3, 6, 4, 4)
     layer.eval()
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(other(x), layer(x))
-    assert "act=relu" in repr(layer)
+    fresh = pair(kind, 4, 6, act="relu")[0].eval()
+    fresh.load_state_dict(layer.state_dict())
+    with fusednorm.use_backend("torch"):
+        for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
+            assert torch.equal(other(x), layer(x))
+    assert "act=relu" in repr(layer) or kind == "filter response"
+    assert layer.act == "relu" or kind == "filter response"
+
+
+STATISTICS = [
+    (kind, options)
+    for kind in OVER_BATCH
+    if kind != "style recalibration"  # its inner BN has torch's defaults
+    for options in ({}, {"momentum": None}, {"momentum": 0.3, "eps": 1e-2}, {"track_running_stats": False})
+]
+
+
+@pytest.mark.parametrize(("backend", "kind", "options"), list(drawn(STATISTICS)))
+def test_statistics_of_further_layers(backend, kind, options):
+    """Every buffer as the reference's, over three batches and an evaluation."""
+    fused, plain = pair(kind, 4, 6, **options)
+    with fusednorm.use_backend(backend):
+        for _ in range(3):
+            x = torch.randn(4, 6, 5, 3) + 1
+            torch.testing.assert_close(fused(x), plain(x))
+        fused.eval(), plain.eval()
+        torch.testing.assert_close(fused(x), plain(x))
+        if "track_running_stats" in options:
+            torch.testing.assert_close(fused(x[:2]), plain(x[:2]))
+            assert not [name for name, _ in fused.named_buffers() if name.endswith("running_mean")]
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(fused.state_dict()[name], value, msg=name)
+    trained = [b for name, b in fused.named_buffers() if name.endswith("num_batches_tracked")]
+    assert all(b == 3 for b in trained)
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_state_of_further_layers(kind):
+    """Names, shapes and first values are the reference's; loading is strict; `to` moves parameters and buffers."""
+    make = FURTHER[kind]
+    fused, plain = (make(ns, 4, 6) for ns in (fusednorm, fusednorm.reference))
+    ours, theirs = fused.state_dict(), plain.state_dict()
+    assert ours.keys() == theirs.keys()
+    drawn_at_random = ("reduce.", "expand.", "conv.")  # nn.Linear's and nn.Conv1d's
+    for name, value in theirs.items():
+        assert ours[name].shape == value.shape, name
+        assert torch.equal(ours[name], value) or any(word in name for word in drawn_at_random), name
+    fused.load_state_dict(theirs), plain.load_state_dict(fused.state_dict())
+    if theirs:
+        with pytest.raises(RuntimeError, match="Missing key"):
+            fused.load_state_dict({})
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            fused.load_state_dict(theirs | {"other": torch.ones(1)})
+    assert {t.dtype for t in fused.double().state_dict().values()} <= {torch.float64, torch.int64}
+    with torch.no_grad():
+        for parameter in fused.parameters():
+            parameter.fill_(0.5)
+    for module in fused.modules():
+        getattr(module, "reset_parameters", lambda: None)()
+    for name, value in theirs.items():
+        assert torch.equal(fused.state_dict()[name].to(value.dtype), value) or any(w in name for w in drawn_at_random)
 
 
 def test_not_replaced_by_plain_sync_batch_norm():

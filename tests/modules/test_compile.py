@@ -1,12 +1,13 @@
 """torch.compile sees one graph, forward and backward, and the compiled layer does what the eager one does."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 
 import fusednorm
-from tests.cases import BACKENDS, LAYERS, channels_last, pair
+from tests.cases import ACTS, BACKENDS, FAMILIES, FURTHER, LAYERS, LAYOUTS, OVER_BATCH, laid_out, pair
 
 
 def step(layer, x, residual):
@@ -17,38 +18,62 @@ def step(layer, x, residual):
     return [y, x.grad, residual.grad, *(p.grad for p in layer.parameters()), *layer.buffers()]
 
 
-@pytest.mark.parametrize("act", ["relu", "silu", None])
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_one_graph(backend, kind, layout, act):
+def compiled_and_eager(backend, eager, x, residual, modes=(True,)):
+    """Compare a step of the layer, compiled and eager, in some modes; gives the numbers of graphs compiled for each."""
+    from torch._dynamo.backends.common import aot_autograd
+
     torch._dynamo.reset()
-    eager, _ = pair(kind, 4, 8, act=act)
-    compiled = copy.deepcopy(eager)
-    x, residual = torch.randn(4, 8, 5, 3), torch.randn(4, 8, 5, 3)
-    if layout == "channels_last":
-        x, residual = channels_last(x), channels_last(residual)
-    graphs = []
+    compiled, graphs, numbers = copy.deepcopy(eager), [], []
 
     def counting(graph, inputs):
         graphs.append(graph)
         return graph
 
-    from torch._dynamo.backends.common import aot_autograd
-
     with fusednorm.use_backend(backend):
         function = torch.compile(
             compiled, fullgraph=True, backend=aot_autograd(fw_compiler=counting, bw_compiler=counting)
         )
-        for training in (True, False):
+        for training in modes:
             eager.train(training), compiled.train(training)
             graphs.clear()
             ours, theirs = step(function, x, residual), step(eager, x, residual)
-            again = training or "batch" in kind  # groups know no modes (with A1): their graphs are still good
-            assert len(graphs) == (2 if again else 0), "one graph forward, one backward"
+            numbers.append(len(graphs))
             for a, b in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(a, b)
             assert ours[0].stride() == theirs[0].stride()
+    return numbers
+
+
+@pytest.mark.parametrize("act", ["relu", "silu", None])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_graph(backend, kind, layout, act):
+    eager, _ = pair(kind, 4, 8, act=act)
+    x, residual = (laid_out(torch.randn(4, 8, 5, 3), layout) for _ in range(2))
+    again = 2 if "batch" in kind else 0  # groups know no modes (with A1): their graphs are still good
+    numbers = compiled_and_eager(backend, eager, x, residual, (True, False))
+    assert numbers == [2, again], "one graph forward, one backward"
+
+
+# Seconds each: one of each family on the backend that serves it, the others in `make test-all`.
+COMPILED = [
+    pytest.param(
+        *(case := (backend, kind, LAYOUTS[i % 2], ACTS[1 + i % 6])),
+        marks=[] if backend == "cpu" and kind in FAMILIES else pytest.mark.slow,
+        id=" ".join(case),
+    )
+    for backend, (i, kind) in itertools.product(BACKENDS, enumerate(FURTHER))
+    if backend != "triton" or kind in FAMILIES
+]
+
+
+@pytest.mark.parametrize(("backend", "kind", "layout", "act"), COMPILED)
+def test_further_layers(backend, kind, layout, act):
+    eager, _ = pair(kind, 4, 8, act=act)
+    x, residual = (laid_out(torch.randn(4, 8, 5, 3), layout) for _ in range(2))
+    again = 2 if kind in OVER_BATCH else 0
+    assert compiled_and_eager(backend, eager, x, residual, (True, False)) == [2, again]
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

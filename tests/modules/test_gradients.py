@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fusednorm
-from tests.cases import ACTS, BACKENDS, LAYERS, channels_last, pair
+from tests.cases import ACTS, BACKENDS, FAMILIES, LAYERS, channels_last, everywhere, pair
 
 OPTIONS = [
     {"attention_input": source, "attention_norm": norm, "attention_act": act}
@@ -70,8 +70,7 @@ def test_activation(backend, kind, layout, residual, act):
 
 
 @pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
+@pytest.mark.parametrize(("backend", "kind"), [case for case in everywhere() if case[0] != "triton"])
 def test_every_entry(backend, kind, residual):
     """The slow mode, entry by entry."""
     call, args = inputs(kind, residual=residual, shape=(3, 2, 2, 2), act="silu")
@@ -88,8 +87,7 @@ def test_gradients_of_gradients(backend, kind, layout, residual, act):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "kind"), everywhere())
 def test_gradient_penalty_like_the_reference(backend, kind, training):
     fused, plain = pair(kind, 4, 4, act="relu")
     x, residual = torch.randn(3, 4, 5, 3, dtype=torch.float64), torch.randn(3, 4, 5, 3, dtype=torch.float64)
@@ -109,10 +107,16 @@ def test_gradient_penalty_like_the_reference(backend, kind, training):
         )
 
 
-@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
-@pytest.mark.parametrize("shape", [(8, 32, 29, 31), (2, 3, 300, 500)], ids=["many planes", "large planes"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "triton"])
+BITS = list(itertools.product(((8, 32, 29, 31), (2, 3, 300, 500)), ("nchw", "channels_last")))
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "shape", "layout"),
+    [
+        *((b, kind, *case) for b in BACKENDS if b != "triton" for kind in LAYERS for case in BITS),
+        *(("cpu", kind, *BITS[(i + j) % 4]) for i, kind in enumerate(FAMILIES) for j in (0, 1) if "cpu" in BACKENDS),
+    ],
+)
 def test_same_bits_on_every_run_and_thread_count(backend, kind, shape, layout):
     fused, _ = pair(kind, 4, shape[1], act="relu")
     x, residual, dy = (torch.randn(shape) for _ in range(3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fusednorm
-from tests.cases import BACKENDS, LAYERS, pair
+from tests.cases import BACKENDS, OVER_BATCH, everywhere, pair
 
 
 def networks(layer, conv):
@@ -15,8 +15,7 @@ def networks(layer, conv):
 
 
 @pytest.mark.parametrize("act", ["relu", "silu", None])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "kind"), everywhere())
 def test_first_order_with_create_graph(backend, kind, act):
     """The same gradients with and without create_graph, and the reference's."""
     fused, plain = (layer.double() for layer in pair(kind, 4, 4, act=act))
@@ -49,11 +48,11 @@ def test_only_the_residual_with_create_graph(backend, act):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "trainable"])
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "kind"), everywhere())
 def test_forward_mode(backend, kind, frozen, training):
     """Jacobian-vector products, by torch.func and by dual numbers, frozen parameters or not."""
-    options = {"track_running_stats": False} if training and "batch" in kind else {}  # torch.func lets no buffer change
+    tracks = "batch" in kind or kind in OVER_BATCH
+    options = {"track_running_stats": False} if training and tracks else {}  # torch.func lets no buffer change
     fused, plain = (layer.double() for layer in pair(kind, 4, 4, act="silu", **options))
     for layer in (fused, plain):
         layer.train(training)
