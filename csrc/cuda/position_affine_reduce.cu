@@ -14,7 +14,7 @@ struct PositionReduceGradient {
   using T = Type;
   static constexpr bool channels_last = last, vectorized = vectors, kWrites = true;
   static constexpr int kMaps = 3, kCoefficients = kForwardCoefficients, kRows = kBackwardRows;
-  static constexpr int kSums = kMostSums, kSteps = tuning::position_steps(sizeof(T), channels_last);
+  static constexpr int kSums = kMostSums, kSteps = tuning::position_sum_steps(sizeof(T), channels_last);
 
   template <int count, class Coefficients, class Rows, class A>
   static __device__ __forceinline__ void step(const PositionPass& k, const Coefficients& c, const Rows& rows,

@@ -44,13 +44,14 @@ struct ChannelMoments {
   }
 };
 
+// The mean of a part in double: the merge takes differences of them.
 template <class A>
-__device__ __forceinline__ void keep_moments(const Parts& p, int64_t part, int64_t entry, A mean, A m2) {
+__device__ __forceinline__ void keep_moments(const Parts& p, int64_t part, int64_t entry, double mean, A m2) {
   if (p.parts > 1) {
     p.at(part, 0, entry) = mean;
     p.at(part, 1, entry) = m2;
   } else {
-    static_cast<A*>(p.out[0])[entry] = mean;
+    static_cast<A*>(p.out[0])[entry] = A(mean);
     static_cast<A*>(p.out[1])[entry] = m2 / A(p.channels);
   }
 }
@@ -84,7 +85,7 @@ __device__ __forceinline__ void rows_item(const Walk& w, const PositionPass& k, 
     for (int u = 0; u < U; ++u) {
       const int step = i + u * item.lanes;
       if (step >= item.steps) break;
-      A e[V], sum = 0, squares = 0;
+      A e[V], sum = 0, drift = 0, squares = 0;  // drift: what the mean lost in rounding
       if (item.real) {
         Row<A, V, true> t[1];
         tracks.template read<V>(step, t);
@@ -94,10 +95,16 @@ __device__ __forceinline__ void rows_item(const Walk& w, const PositionPass& k, 
       const A mean = add_columns(w, sum) * share;
       if (item.real) {
 #pragma unroll
-        for (int j = 0; j < V; ++j) squares += (e[j] - mean) * (e[j] - mean);
+        for (int j = 0; j < V; ++j) {
+          drift += e[j] - mean;
+          squares += (e[j] - mean) * (e[j] - mean);
+        }
       }
-      squares = add_columns(w, squares);
-      if (item.real && int(threadIdx.x) % w.columns == 0) keep_moments(parts, stripe, row + step, mean, squares);
+      drift = add_columns(w, drift);
+      squares = add_columns(w, squares) - drift * drift * share;
+      squares = squares < A(0) ? A(0) : squares;
+      if (item.real && int(threadIdx.x) % w.columns == 0)
+        keep_moments(parts, stripe, row + step, double(mean) + double(drift * share), squares);
     }
   }
 }
@@ -171,7 +178,8 @@ __device__ __forceinline__ void tile_item(const Walk& w, const PositionPass& k, 
   merge_lanes(mine, w, shared);
   if (tile.lane != 0 || !tile.real) return;
 #pragma unroll
-  for (int j = 0; j < V; ++j) keep_moments(parts, tile.segment, row + j, pivot[j] + mine.mean[j], mine.m2[j]);
+  for (int j = 0; j < V; ++j)
+    keep_moments(parts, tile.segment, row + j, double(pivot[j]) + double(mine.mean[j]), mine.m2[j]);
 }
 
 }  // namespace

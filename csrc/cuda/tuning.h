@@ -40,6 +40,10 @@ constexpr int kPositionLoads = 4;
 constexpr int position_steps(size_t bytes, bool channels_last) {
   return bytes == 8 ? 1 : bytes == 2 && channels_last ? 2 : 3;
 }
+// position_affine_reduce keeps seven sums a value too: eight values of 16 bits leave room for one step.
+constexpr int position_sum_steps(size_t bytes, bool channels_last) {
+  return bytes == 2 && channels_last ? 1 : position_steps(bytes, channels_last);
+}
 
 // Steps of a thread in flight in the kernels that read dy and x; smooth activations leave registers for one.
 template <Acts acts>
