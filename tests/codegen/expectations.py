@@ -60,7 +60,8 @@ def cuda(kernel: Kernel) -> Expected | None:
 
 
 def _position(kernel: Kernel) -> Expected:
-    """Of <type, channels_last, vectorized>; the steps are csrc/cuda/tuning.h's kPositionLoads and position_steps."""
+    """Of <type, channels_last, vectorized>; the steps are csrc/cuda/tuning.h's kPositionLoads, position_steps and
+    position_sum_steps."""
     size = SIZES[kernel.arguments[0]]
     channels_last, vectorized = (argument == "true" for argument in kernel.arguments[1:])
     reads, writes, *left = POSITIONS[kernel.name]
@@ -68,7 +69,8 @@ def _position(kernel: Kernel) -> Expected:
     if not vectorized:
         return Expected(dynamic_shared=shared)
     crowded = size == 2 and channels_last  # eight channels' coefficients and sums leave no registers for a third step
-    steps = 4 if reads == 1 else 2 if crowded else 3
+    summing = kernel.name == "position_affine_reduce_kernel"  # seven sums a value leave none for a second either
+    steps = 4 if reads == 1 else 3 - crowded - (crowded and summing)
     busy = not (crowded and reads == 3)
     return Expected(loads=reads * steps, stores=writes * steps, busy=busy, dynamic_shared=shared)
 
