@@ -5,6 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <type_traits>
+#include <utility>
 #include <immintrin.h>
 
 #include "kernels.h"

@@ -5,14 +5,17 @@
 // 2 units (3), one more with g to write. grad reads dy and x, writes dx: 3 units.
 // Included once per instruction set, inside that set's namespace.
 
+// q: 1; sigmoid, and tanh as sigmoid of twice its argument; hsigmoid.
+enum class Gate { none, smooth, hard };
+
 // What a kernel asks about its arguments in the innermost loop.
 struct AffineOptions {
   Act act;
-  Restrict restrict_;
-  bool with_t, with_slope, stream;
+  bool with_t, with_slope;
+  float steepness;
 
   explicit AffineOptions(const PositionAffineArgs& k)
-      : act(k.act), restrict_(k.restrict_), with_t(k.e.t), with_slope(k.e_slope), stream(k.shape.stream) {}
+      : act(k.act), with_t(k.e.t), with_slope(k.e_slope), steepness(k.restrict_ == Restrict::tanh ? 2 : 1) {}
 };
 
 // Values per plane and values per position: Value is Same or Each (position_values.h).
@@ -44,6 +47,18 @@ struct MapRun {
   bool stream;
 };
 
+// channels_last: the runs of a few positions, at equal distances.
+template <class T>
+struct MapRows {
+  MapRun<T> first;
+  int64_t x, residual, dy, y;
+
+  MapRun<T> operator[](int64_t r) const {
+    auto row = [r](auto* p, int64_t stride) { return p ? p + r * stride : p; };
+    return {row(first.x, x), row(first.residual, residual), row(first.dy, dy), row(first.y, y), first.stream};
+  }
+};
+
 // What is read next of the maps, in elements from what is read now. The processor's own prefetchers lose track of
 // several short runs side by side.
 struct Ahead {
@@ -61,7 +76,7 @@ inline Ahead ahead_of(const PositionAffineArgs& k) {
   return {ahead_of<T>(k.x, k.shape), ahead_of<T>(k.residual, k.shape), ahead_of<T>(k.dy, k.shape)};
 }
 
-template <class T, int64_t size>
+template <class T>
 class MapReaders {
  public:
   MapRun<T> open(const PositionAffineArgs& k, int64_t n, int64_t c, int64_t p, int64_t length) {
@@ -74,16 +89,69 @@ class MapReaders {
   }
 
  private:
-  Reader<T, size> x_, residual_, dy_;
-  Writer<T, size> y_;
+  Reader<T> x_, residual_, dy_;
+  Writer<T> y_;
 };
+
+// channels_last: channels [c, c + length) of `rows` positions from p on.
+constexpr int64_t kRows = 8, kRowStep = kRun / kRows;
+
+template <class T>
+class RowReaders {
+ public:
+  RowReaders(const PositionAffineArgs& k, int64_t n) : k_(k), n_(n) {}
+
+  MapRows<T> open(int64_t p, int64_t rows, int64_t c, int64_t length) {
+    MapRows<T> map;
+    map.first.x = read(k_.x, x_, map.x, p, rows, c, length);
+    map.first.residual = read(k_.residual, residual_, map.residual, p, rows, c, length);
+    map.first.dy = read(k_.dy, dy_, map.dy, p, rows, c, length);
+    map.first.y = in_place(k_.y, map.y) ? at<T>(k_.y, k_.shape, n_, c, p) : k_.y.data ? y_ : nullptr;
+    map.first.stream = k_.shape.stream && k_.y.data && can_stream(map.first.y) && can_stream(map.first.y + map.y);
+    return map;
+  }
+  void close(int64_t p, int64_t rows, int64_t c, int64_t length) {
+    int64_t stride;
+    if (k_.y.data == nullptr || in_place(k_.y, stride)) return;
+    for (int64_t r = 0; r < rows; ++r)
+      Run<T>{k_.y, k_.shape, n_, c, p + r, length}.each([&](int64_t i, T* to) { *to = y_[r * kRowStep + i]; });
+  }
+
+ private:
+  static bool in_place(const Operand& t, int64_t& stride) {
+    const bool here = t.data && t.c == 1 && t.flat;
+    stride = here ? t.p0 : kRowStep;
+    return here;
+  }
+  const T* read(const Operand& t, T* buffer, int64_t& stride, int64_t p, int64_t rows, int64_t c, int64_t length) {
+    if (in_place(t, stride)) return at<T>(t, k_.shape, n_, c, p);
+    if (t.data == nullptr) return nullptr;
+    for (int64_t r = 0; r < rows; ++r)
+      Run<T>{t, k_.shape, n_, c, p + r, length}.each(
+          [&](int64_t i, const T* from) { buffer[r * kRowStep + i] = *from; });
+    return buffer;
+  }
+
+  const PositionAffineArgs& k_;
+  int64_t n_;
+  T x_[kRun], residual_[kRun], dy_[kRun], y_[kRun];
+};
+
+// f(first position, positions, first channel, channels) over [begin, end) and all channels, a few rows at a time.
+template <class F>
+inline void row_groups(int64_t begin, int64_t end, int64_t C, F&& f) {
+  for (int64_t p = begin; p < end; p += kRows)
+    for (int64_t c = 0; c < C; c += kRowStep) f(p, min64(kRows, end - p), c, min64(kRowStep, C - c));
+}
 
 template <class A>
 struct Forward {
   Vec<A> d, e, m, a, q, z;  // m: gain*e, a: R's argument
 };
+template <Gate gate>
+constexpr Restrict kRestrict = gate == Gate::hard ? Restrict::hsigmoid : Restrict::sigmoid;
 
-template <bool gated, class T, class Plane, class Place, class Width>
+template <Gate gate, class T, class Plane, class Place, class Width>
 FUSEDNORM_INLINED inline Forward<Compute<T>> forward_at(const AffineOptions& o, const MapRun<T>& map,
                                                         const PlaneTerms<Plane>& c, const PlaceTerms<Place>& p,
                                                         int64_t i, Width width) {
@@ -93,9 +161,10 @@ FUSEDNORM_INLINED inline Forward<Compute<T>> forward_at(const AffineOptions& o, 
   f.e = c.scale(i, width) * f.d + c.shift(i, width);
   if (o.with_t) f.e += c.outer(i, width) * p.t(i, width);
   f.m = c.gain(i, width) * f.e;
-  if constexpr (gated) {
+  if constexpr (gate != Gate::none) {
     f.a = c.gate_weight(i, width) * p.u(i, width) + c.gate_bias(i, width);
-    f.q = restricted(o.restrict_, f.a);
+    if constexpr (gate == Gate::smooth) f.a *= A(o.steepness);
+    f.q = restricted(kRestrict<gate>, f.a);
     f.z = f.m * f.q + c.bias(i, width);
   } else {
     f.z = f.m + c.bias(i, width);
@@ -109,64 +178,67 @@ struct Backward {
   Vec<A> d, e, q, g, de, da;
 };
 
-template <bool gated, Source source, class T, class Plane, class Place, class Width>
+template <Gate gate, Source source, class T, class Plane, class Place, class Width>
 FUSEDNORM_INLINED inline Backward<Compute<T>> backward_at(const AffineOptions& o, const MapRun<T>& map,
                                                           const PlaneTerms<Plane>& c, const PlaceTerms<Place>& p,
                                                           int64_t i, Width width) {
   using A = Compute<T>;
-  const Forward<A> f = forward_at<gated>(o, map, c, p, i, width);
+  const Forward<A> f = forward_at<gate>(o, map, c, p, i, width);
   Backward<A> b;
   b.d = f.d, b.e = f.e;
   b.g = load(map.dy + i, width);
   if constexpr (source == Source::relu) b.g = act_gradient<A>(Act::relu, b.g, f.z);
   if constexpr (source == Source::other) b.g = act_gradient<A>(o.act, b.g, f.z);
   b.de = c.gain(i, width) * b.g;
-  if constexpr (gated) {
+  if constexpr (gate != Gate::none) {
     b.q = f.q;
     b.de *= f.q;
-    b.da = b.g * f.m * restricted_slope(o.restrict_, f.a, f.q);
+    b.da = b.g * f.m * restricted_slope(kRestrict<gate>, f.a, f.q);
+    if constexpr (gate == Gate::smooth) b.da *= A(o.steepness);
   }
   if (o.with_slope) b.de += p.offset(i, width) + p.slope(i, width) * f.e;
   return b;
 }
 
-// f(gated, source) as constants.
-template <bool value_>
-struct BoolConstant {
-  static constexpr bool value = value_;
+// f(gate, source) as constants.
+template <Gate value_>
+struct GateConstant {
+  static constexpr Gate value = value_;
 };
 template <class F>
 inline void with_gate(const PositionAffineArgs& k, F&& f) {
-  if (k.u)
-    f(BoolConstant<true>{});
+  if (!k.u)
+    f(GateConstant<Gate::none>{});
+  else if (k.restrict_ == Restrict::hsigmoid)
+    f(GateConstant<Gate::hard>{});
   else
-    f(BoolConstant<false>{});
+    f(GateConstant<Gate::smooth>{});
 }
 template <class F>
 inline void with_gate_and_source(const PositionAffineArgs& k, F&& f) {
-  with_gate(k, [&](auto gated) {
+  with_gate(k, [&](auto gate) {
     if (k.act == Act::identity)
-      f(gated, SourceConstant<Source::identity>{});
+      f(gate, SourceConstant<Source::identity>{});
     else if (k.act == Act::relu)
-      f(gated, SourceConstant<Source::relu>{});
+      f(gate, SourceConstant<Source::relu>{});
     else
-      f(gated, SourceConstant<Source::other>{});
+      f(gate, SourceConstant<Source::other>{});
   });
 }
 
-// channels_last: the arrays of a sample, from which a run's values are taken in the same order.
+// channels_last: the values of a sample, `more` of the kernel's own after those of PlaneTerms.
 constexpr int kPlaneTerms = 8;
-template <class A>
+template <class A, int more>
 struct SampleTerms {
-  SampleValues<A, kPlaneTerms + 6> values;  // and six of grad's own, or one of spread's
-  PlaneTerms<const A*> arrays;
+  PackedValues<A, kPlaneTerms + more> values;
 
-  SampleTerms(const PositionAffineArgs& k, int64_t n)
-      : values(k.shape, n), arrays(PlaneTerms<const A*>::from(k, values)) {}
-  PlaneTerms<Each<A>> at(int64_t c) const {
-    auto from = [&](const A* p) { return Each<A>{p ? p + c : nullptr}; };
-    return {from(arrays.center), from(arrays.scale), from(arrays.shift),       from(arrays.outer),
-            from(arrays.gain),   from(arrays.bias),  from(arrays.gate_weight), from(arrays.gate_bias)};
+  SampleTerms(const PositionAffineArgs& k, int64_t n) : values(k.shape, n) {
+    for (const PerPlane* t : {&k.e.center, &k.e.scale, &k.e.shift, &k.e.outer}) values.add(*t);
+    for (const PerPlane* t : {&k.gain, &k.bias, &k.gate_weight, &k.gate_bias}) values.add(*t);
+  }
+  PlaneTerms<Packed<A, kPlaneTerms + more>> at(int64_t c) const {
+    return {values(0, c), values(1, c), values(2, c), values(3, c),
+            values(4, c), values(5, c), values(6, c), values(7, c)};
   }
 };
 
@@ -192,7 +264,7 @@ inline void position_elements(const PositionAffineArgs& k, const Extras& extras,
   const int64_t S = s.positions();
   if (!s.channels_last) {
     planar_tiles(s, Tiles(s, kRun), [&](int64_t n, int64_t begin, int64_t end, int64_t, int64_t p, int64_t length) {
-      MapReaders<T, kRun> maps;
+      MapReaders<T> maps;
       const auto there = places<A>(k, n * S + p);
       for (int64_t c = begin; c < end; ++c) {
         const auto map = maps.open(k, n, c, p, length);
@@ -207,42 +279,44 @@ inline void position_elements(const PositionAffineArgs& k, const Extras& extras,
     return;
   }
   position_blocks(s, [&](int64_t n, int64_t begin, int64_t end, int64_t) {
-    SampleTerms<A> terms(k, n);
-    const auto arrays = extras.sample(terms.values);
-    MapReaders<T, kRun> maps;
-    for (int64_t p = begin; p < end; ++p) {
-      const auto there = place<A>(k, n * S + p);
-      for (int64_t c = 0; c < s.C; c += kRun) {
-        const int64_t length = min64(kRun, s.C - c);
-        const auto map = maps.open(k, n, c, p, length);
-        const auto here = terms.at(c);
-        const auto own = extras.channels_last(arrays, c, n * S + p);
+    SampleTerms<A, Extras::count> terms(k, n);
+    extras.sample(terms.values);
+    RowReaders<T> maps(k, n);
+    row_groups(begin, end, s.C, [&](int64_t p, int64_t rows, int64_t c, int64_t length) {
+      const auto here = terms.at(c);
+      const auto all = maps.open(p, rows, c, length);
+      for (int64_t r = 0; r < rows; ++r) {
+        const auto map = all[r];
+        const auto there = place<A>(k, n * S + p + r);
+        const auto own = extras.channels_last(terms.values, c, n * S + p + r);
         step_through<A>(length,
                         [&](int64_t i, auto width) FUSEDNORM_INLINED { element(map, here, there, own, i, width); });
-        maps.close(k, n, c, p, length);
       }
-    }
+      maps.close(p, rows, c, length);
+    });
   });
 }
 
 struct NoExtras {
+  static constexpr int count = 0;
   Nothing planar(int64_t, int64_t, int64_t) const { return {}; }
   template <class Values>
-  Nothing sample(Values&) const {
+  void sample(Values&) const {}
+  template <class Values>
+  Nothing channels_last(const Values&, int64_t, int64_t) const {
     return {};
   }
-  Nothing channels_last(Nothing, int64_t, int64_t) const { return {}; }
 };
 
 template <class T>
 void position_affine(const PositionAffineArgs& k) {
   using A = Compute<T>;
   const AffineOptions o(k);
-  with_gate(k, [&](auto gated) {
+  with_gate(k, [&](auto gate) {
     position_elements<T>(
         k, NoExtras{},
         [=](const auto& map, const auto& c, const auto& p, Nothing, int64_t i, auto width) FUSEDNORM_INLINED {
-          const Vec<A> z = forward_at<gated.value>(o, map, c, p, i, width).z;
+          const Vec<A> z = forward_at<gate.value>(o, map, c, p, i, width).z;
           const Vec<A> y = o.act == Act::relu ? act_value<A>(Act::relu, z) : act_value<A>(o.act, z);
           store_out(map.y + i, y, width, map.stream);
         });
@@ -266,18 +340,18 @@ struct GradExtras {
     return {plane(k.a),      plane(k.b),        plane(k.outers[0]), plane(k.outers[1]), plane(k.outers[2]),
             plane(k.weight), places(k.rows[0]), places(k.rows[1]),  places(k.rows[2]),  places(k.h)};
   }
-  struct Arrays {
-    const A *a, *b, *outer0, *outer1, *outer2, *weight;
-  };
+  static constexpr int count = 6;
   template <class Values>
-  Arrays sample(Values& values) const {
-    return {values(k.a), values(k.b), values(k.outers[0]), values(k.outers[1]), values(k.outers[2]), values(k.weight)};
+  void sample(Values& values) const {
+    for (const PerPlane* t : {&k.a, &k.b, &k.outers[0], &k.outers[1], &k.outers[2], &k.weight}) values.add(*t);
   }
-  GradTerms<Each<A>, Same<A>> channels_last(const Arrays& arrays, int64_t c, int64_t i) const {
-    auto from = [&](const A* p) { return Each<A>{p ? p + c : nullptr}; };
+  template <class Values>
+  auto channels_last(const Values& values, int64_t c, int64_t i) const {
+    auto plane = [&](int number) { return values(kPlaneTerms + number, c); };
     auto place = [&](const void* t) { return position_value<A>(t, i); };
-    return {from(arrays.a),      from(arrays.b),   from(arrays.outer0), from(arrays.outer1), from(arrays.outer2),
-            from(arrays.weight), place(k.rows[0]), place(k.rows[1]),    place(k.rows[2]),    place(k.h)};
+    return GradTerms<decltype(plane(0)), Same<A>>{plane(0),         plane(1),  plane(2),         plane(3),
+                                                  plane(4),         plane(5),  place(k.rows[0]), place(k.rows[1]),
+                                                  place(k.rows[2]), place(k.h)};
   }
 };
 
@@ -288,11 +362,11 @@ void position_affine_grad(const PositionAffineArgs& k) {
   const bool moments = k.a.data, weighted = k.h;
   const int outers = k.outer_count;
   const Kind kind = k.kind;
-  with_gate_and_source(k, [&](auto gated, auto source) {
+  with_gate_and_source(k, [&](auto gate, auto source) {
     position_elements<T>(k, GradExtras<A>{k},
                          [=](const auto& map, const auto& c, const auto& p, const auto& own, int64_t i, auto width)
                              FUSEDNORM_INLINED {
-                               const auto b = backward_at<gated.value, source.value>(o, map, c, p, i, width);
+                               const auto b = backward_at<gate.value, source.value>(o, map, c, p, i, width);
                                Vec<A> dx = c.scale(i, width) * b.de;
                                if (moments) dx += own.a(i, width) * b.d + own.b(i, width);
                                if (outers > 0) dx += own.outer0(i, width) * own.row0(i, width);

@@ -5,14 +5,14 @@
 enum { kDe, kDeD, kDeT, kGeq, kG, kDa, kDaU, kReduceSums };
 
 // add(j, value) for those that are not always 0.
-template <bool gated, class A, class Place, class Width, class Add>
+template <Gate gate, class A, class Place, class Width, class Add>
 FUSEDNORM_INLINED inline void reduce_terms(const AffineOptions& o, const Backward<A>& b, const PlaceTerms<Place>& p,
                                            int64_t i, Width width, Add&& add) {
   add(kDe, b.de);
   add(kDeD, b.de * b.d);
   if (o.with_t) add(kDeT, b.de * p.t(i, width));
   const Vec<A> ge = b.g * b.e;
-  if constexpr (gated) {
+  if constexpr (gate != Gate::none) {
     add(kGeq, ge * b.q);
     add(kDa, b.da);
     add(kDaU, b.da * p.u(i, width));
@@ -22,7 +22,7 @@ FUSEDNORM_INLINED inline void reduce_terms(const AffineOptions& o, const Backwar
   add(kG, b.g);
 }
 
-template <bool gated, Source source, class T>
+template <Gate gate, Source source, class T>
 void affine_reduce(const PositionAffineArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
@@ -33,16 +33,17 @@ void affine_reduce(const PositionAffineArgs& k) {
   };
   const Ahead ahead = ahead_of<T>(k);
   if (!s.channels_last) {
-    planar_over_positions<MapReaders<T, kRun>, kReduceSums>(
+    planar_over_positions<MapReaders<T>, kReduceSums>(
         s,
-        [&](MapReaders<T, kRun>& maps, int64_t n, int64_t c, int64_t p, int64_t length, double* totals) {
+        [&](MapReaders<T>& maps, int64_t n, int64_t c, int64_t p, int64_t length, double* totals) {
           const auto map = maps.open(k, n, c, p, length);
           const auto here = plane_terms<A>(k, n, c);
           const auto there = places<A>(k, n * S + p);
+          const AffineOptions o(k);  // its own: a shared one would be read again after every store
           sum_run<A, kReduceSums>(length, totals, [&](int64_t i, auto width, Vec<A>* sums) FUSEDNORM_INLINED {
             ahead.fetch(map, i);
-            const auto b = backward_at<gated, source>(o, map, here, there, i, width);
-            reduce_terms<gated>(o, b, there, i, width, [&](int j, Vec<A> v) { sums[j] += present<A>(v, width); });
+            const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+            reduce_terms<gate>(o, b, there, i, width, [&](int j, Vec<A> v) { sums[j] += present<A>(v, width); });
             if (map.y) store_out(map.y + i, b.g, width, map.stream);
           });
           maps.close(k, n, c, p, length);
@@ -50,42 +51,37 @@ void affine_reduce(const PositionAffineArgs& k) {
         store_sums);
     return;
   }
-  constexpr int64_t step = kChain * lanes<A>;
   rows_over_positions<A, kReduceSums>(
       s,
       [&](int64_t n, int64_t begin, int64_t end, RowTotals<A, kReduceSums>& totals) {
-        const SampleTerms<A> terms(k, n);
-        MapReaders<T, step> maps[4];
-        by_four(begin, end, [&](int64_t p, auto rows) {
-          constexpr int R = rows.value;
-          PlaceTerms<Same<A>> there[R];
-          for (int r = 0; r < R; ++r) there[r] = place<A>(k, n * S + p + r);
-          for (int64_t c = 0; c < s.C; c += step) {
-            const int64_t length = min64(step, s.C - c);
-            const auto here = terms.at(c);
-            MapRun<T> map[R];
-            for (int r = 0; r < R; ++r) map[r] = maps[r].open(k, n, c, p + r, length);
-            A* row = totals.row(0) + c;
-            step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
-              Vec<A> sums[kReduceSums] = {};
+        const SampleTerms<A, 0> terms(k, n);
+        const AffineOptions o(k);
+        RowReaders<T> maps(k, n);
+        row_groups(begin, end, s.C, [&](int64_t p, int64_t rows, int64_t c, int64_t length) {
+          const auto here = terms.at(c);
+          const auto all = maps.open(p, rows, c, length);
+          A* row = totals.row(0) + c;
+          step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
+            Vec<A> sums[kReduceSums] = {};
 #pragma GCC unroll 1
-              for (int r = 0; r < R; ++r) {
-                ahead.fetch(map[r], i);
-                const auto b = backward_at<gated, source>(o, map[r], here, there[r], i, width);
-                reduce_terms<gated>(o, b, there[r], i, width, [&](int j, Vec<A> v) { sums[j] += v; });
-                if (map[r].y) store_out(map[r].y + i, b.g, width, map[r].stream);
-              }
-              auto add = [&](int j) {
-                A* to = row + j * s.C + i;
-                store(to, load(to, width) + sums[j], width);
-              };
-              add(kDe), add(kDeD), add(kGeq), add(kG);
-              if (o.with_t) add(kDeT);
-              if constexpr (gated) add(kDa), add(kDaU);
-            });
-            for (int r = 0; r < R; ++r) maps[r].close(k, n, c, p + r, length);
-          }
-          totals.added(R);
+            for (int64_t r = 0; r < rows; ++r) {
+              const auto map = all[r];
+              const auto there = place<A>(k, n * S + p + r);
+              ahead.fetch(map, i);
+              const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+              reduce_terms<gate>(o, b, there, i, width, [&](int j, Vec<A> v) { sums[j] += v; });
+              if (map.y) store_out(map.y + i, b.g, width, map.stream);
+            }
+            auto add = [&](int j) {
+              A* to = row + j * s.C + i;
+              store(to, load(to, width) + sums[j], width);
+            };
+            add(kDe), add(kDeD), add(kGeq), add(kG);
+            if (o.with_t) add(kDeT);
+            if constexpr (gate != Gate::none) add(kDa), add(kDaU);
+          });
+          maps.close(p, rows, c, length);
+          if (c + length == s.C) totals.added(rows);
         });
       },
       store_sums);
@@ -93,7 +89,7 @@ void affine_reduce(const PositionAffineArgs& k) {
 
 template <class T>
 void position_affine_reduce(const PositionAffineArgs& k) {
-  with_gate_and_source(k, [&](auto gated, auto source) { affine_reduce<gated.value, source.value, T>(k); });
+  with_gate_and_source(k, [&](auto gate, auto source) { affine_reduce<gate.value, source.value, T>(k); });
 }
 
 // du's and dt's summands: gate_weight*da and outer*de + pool*d.
@@ -104,7 +100,7 @@ FUSEDNORM_INLINED inline Vec<A> dt_term(const Backward<A>& b, const PlaneTerms<P
   return pooled ? term + pool(i, width) * b.d : term;
 }
 
-template <bool gated, Source source, class T>
+template <Gate gate, Source source, class T>
 void affine_spread(const PositionAffineArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
@@ -113,9 +109,9 @@ void affine_spread(const PositionAffineArgs& k) {
   const bool pooled = k.pool.data;
   const Ahead ahead = ahead_of<T>(k);
   if (!s.channels_last) {
-    planar_over_channels<A, MapReaders<T, kRun>, 2>(
+    planar_over_channels<A, MapReaders<T>, 2>(
         s,
-        [&](MapReaders<T, kRun>& maps, int64_t n, int64_t c, int64_t p, int64_t length, RowTotals<A, 2>& totals) {
+        [&](MapReaders<T>& maps, int64_t n, int64_t c, int64_t p, int64_t length, RowTotals<A, 2>& totals) {
           const auto map = maps.open(k, n, c, p, length);
           const auto here = plane_terms<A>(k, n, c);
           const auto there = places<A>(k, n * S + p);
@@ -123,8 +119,9 @@ void affine_spread(const PositionAffineArgs& k) {
           A *du = totals.row(0), *dt = totals.row(1);
           step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
             ahead.fetch(map, i);
-            const auto b = backward_at<gated, source>(o, map, here, there, i, width);
-            if constexpr (gated) store(du + i, load(du + i, width) + here.gate_weight(i, width) * b.da, width);
+            const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+            if constexpr (gate != Gate::none)
+              store(du + i, load(du + i, width) + here.gate_weight(i, width) * b.da, width);
             if (o.with_t) store(dt + i, load(dt + i, width) + dt_term(b, here, pool, pooled, i, width), width);
             if (map.y) store_out(map.y + i, b.g, width, map.stream);
           });
@@ -137,35 +134,42 @@ void affine_spread(const PositionAffineArgs& k) {
         });
     return;
   }
-  constexpr int64_t step = kChain * lanes<A>;
   position_blocks(s, [&](int64_t n, int64_t begin, int64_t end, int64_t) {
-    SampleTerms<A> terms(k, n);
-    const A* pools = terms.values(k.pool);
-    MapReaders<T, step> maps;
-    for (int64_t p = begin; p < end; ++p) {
-      const auto there = place<A>(k, n * S + p);
-      double totals[2] = {};
-      for (int64_t c = 0; c < s.C; c += step) {
-        const int64_t length = min64(step, s.C - c);
-        const auto map = maps.open(k, n, c, p, length);
-        const auto here = terms.at(c);
-        const Each<A> pool{pools ? pools + c : nullptr};
-        sum_run<A, 2>(length, totals, [&](int64_t i, auto width, Vec<A>* sums) FUSEDNORM_INLINED {
+    SampleTerms<A, 1> terms(k, n);
+    terms.values.add(k.pool);
+    const AffineOptions o(k);
+    RowReaders<T> maps(k, n);
+    double du[kRows] = {}, dt[kRows] = {};
+    row_groups(begin, end, s.C, [&](int64_t p, int64_t rows, int64_t c, int64_t length) {
+      const auto here = terms.at(c);
+      const auto pool = terms.values(kPlaneTerms, c);
+      const auto all = maps.open(p, rows, c, length);
+      for (int64_t r = 0; r < rows; ++r) {
+        const auto map = all[r];
+        const auto there = place<A>(k, n * S + p + r);
+        Vec<A> du_sum = {}, dt_sum = {};
+        step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
           ahead.fetch(map, i);
-          const auto b = backward_at<gated, source>(o, map, here, there, i, width);
-          if constexpr (gated) sums[0] += present<A>(here.gate_weight(i, width) * b.da, width);
-          if (o.with_t) sums[1] += present<A>(dt_term(b, here, pool, pooled, i, width), width);
+          const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+          if constexpr (gate != Gate::none) du_sum += present<A>(here.gate_weight(i, width) * b.da, width);
+          if (o.with_t) dt_sum += present<A>(dt_term(b, here, pool, pooled, i, width), width);
           if (map.y) store_out(map.y + i, b.g, width, map.stream);
         });
-        maps.close(k, n, c, p, length);
+        if constexpr (gate != Gate::none) du[r] += double(sum_lanes<A>(du_sum));
+        if (o.with_t) dt[r] += double(sum_lanes<A>(dt_sum));
       }
-      if (k.du) static_cast<A*>(k.du)[n * S + p] = A(totals[0]);
-      if (k.dt) static_cast<A*>(k.dt)[n * S + p] = A(totals[1]);
-    }
+      maps.close(p, rows, c, length);
+      if (c + length < s.C) return;
+      for (int64_t r = 0; r < rows; ++r) {
+        if (k.du) static_cast<A*>(k.du)[n * S + p + r] = A(du[r]);
+        if (k.dt) static_cast<A*>(k.dt)[n * S + p + r] = A(dt[r]);
+        du[r] = dt[r] = 0;
+      }
+    });
   });
 }
 
 template <class T>
 void position_affine_spread(const PositionAffineArgs& k) {
-  with_gate_and_source(k, [&](auto gated, auto source) { affine_spread<gated.value, source.value, T>(k); });
+  with_gate_and_source(k, [&](auto gate, auto source) { affine_spread<gate.value, source.value, T>(k); });
 }

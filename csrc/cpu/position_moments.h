@@ -13,6 +13,32 @@ inline Vec<Compute<T>> standardized_at(const T* x, const PerChannel& center, con
   return e;
 }
 
+// A run of positions with the moments of the channels seen so far.
+struct PositionRun {
+  double *mean, *m2;
+  int64_t length;
+
+  // Of `added` more channels, after `before`: a value near their mean, and sums of differences from it and of squares.
+  template <class A>
+  void merge(int64_t before, int64_t added, const A* middle, const A* drift, const A* square) {
+    const double count = double(added), each = 1 / count, share = count / double(before + added);
+    const double cross = double(before) * share;
+    for (int64_t i = 0; i < length; ++i) {
+      const double rest = double(drift[i]), delta = double(middle[i]) + rest * each - mean[i];
+      mean[i] += delta * share;
+      m2[i] += non_negative(double(square[i]) - rest * rest * each) + delta * delta * cross;
+    }
+  }
+  template <class A>
+  void store(int64_t channels, void* to_mean, void* to_var, int64_t at) const {
+    const double each = 1 / double(channels);
+    for (int64_t i = 0; i < length; ++i) {
+      static_cast<A*>(to_mean)[at + i] = A(mean[i]);
+      static_cast<A*>(to_var)[at + i] = A(m2[i] * each);
+    }
+  }
+};
+
 template <class T>
 void position_moments_planar(const PositionMomentsArgs& k) {
   using A = Compute<T>;
@@ -24,7 +50,7 @@ void position_moments_planar(const PositionMomentsArgs& k) {
     const int64_t n = item / tiles.count, p = item % tiles.count * tiles.length;
     const int64_t length = min64(tiles.length, S - p);
     Scratch<double> moments(2 * length, true);
-    double *mean = moments.data, *m2 = mean + length;
+    PositionRun run{moments.data, moments.data + length, length};
     Scratch<A> memory(3 * length);
     A *middle = memory.data, *drift = middle + length, *square = drift + length;
     Reader<T> reader;
@@ -54,76 +80,83 @@ void position_moments_planar(const PositionMomentsArgs& k) {
             store(square + i, load(square + i, width) + d * d, width);
           },
           true);
-      const double n_new = double(channels), before = double(begin), total = before + n_new;
-      const double each_of = 1 / n_new, share = n_new / total, cross = before * n_new / total;
-      for (int64_t i = 0; i < length; ++i) {
-        const double rest = double(drift[i]), delta = double(middle[i]) + rest * each_of - mean[i];
-        mean[i] += delta * share;
-        m2[i] += non_negative(double(square[i]) - rest * rest * each_of) + delta * delta * cross;
-      }
+      run.merge(begin, channels, middle, drift, square);
     }
-    A *to_mean = static_cast<A*>(k.mean) + n * S + p, *to_var = static_cast<A*>(k.var) + n * S + p;
-    for (int64_t i = 0; i < length; ++i) {
-      to_mean[i] = A(mean[i]);
-      to_var[i] = A(m2[i] / double(s.C));
-    }
+    run.store<A>(s.C, k.mean, k.var, n * S + p);
   });
 }
 
+// A block of channels of a position is four vectors: they stay in registers from the mean to the squares around it.
 template <class T>
 void position_moments_channels_last(const PositionMomentsArgs& k) {
   using A = Compute<T>;
-  constexpr int64_t step = kChain * lanes<A>;
+  constexpr int V = 4;
+  constexpr int64_t step = V * lanes<A>, most = 64;  // positions whose moments stay in L1
   const Shape& s = k.shape;
-  const int64_t S = s.positions();
+  const int64_t S = s.positions(), blocks = ceil_div(s.C, step), ahead = ahead_of<T>(k.x, s);
   const bool with_t = k.e.t != nullptr;
-  const int64_t ahead = ahead_of<T>(k.x, s);
-  position_blocks(s, [&](int64_t n, int64_t begin, int64_t end, int64_t) {
+  position_blocks(s, [&](int64_t n, int64_t first, int64_t last, int64_t) {
     SampleValues<A, 4> values(s, n);
     const A *centers = values(k.e.center), *scales = values(k.e.scale), *shifts = values(k.e.shift);
     const A* outers = values(k.e.outer);
-    A *to_mean = static_cast<A*>(k.mean) + n * S, *to_var = static_cast<A*>(k.var) + n * S;
+    Scratch<A> memory(3 * blocks * most);
+    double means[most], m2s[most];
     Reader<T, step> readers[4];
-    by_four(begin, end, [&](int64_t p, auto rows) {
-      constexpr int R = rows.value;
-      Moments moments[R];
-      for (int64_t c = 0; c < s.C; c += step) {
-        const int64_t length = min64(step, s.C - c);
-        const Each<A> center{centers + c}, scale{scales + c}, shift{shifts + c}, outer{outers ? outers + c : nullptr};
-        const T* x[R];
+    for (int64_t begin = first; begin < last; begin += most) {
+      const int64_t length = min64(most, last - begin);
+      by_four(0, length, [&](int64_t i, auto rows) {
+        constexpr int R = rows.value;
         Same<A> t[R];
-        for (int r = 0; r < R; ++r) {
-          x[r] = readers[r](Run<T>{k.x, s, n, c, p + r, length});
-          t[r] = position_value<A>(k.e.t, n * S + p + r);
+        for (int r = 0; r < R; ++r) t[r] = position_value<A>(k.e.t, n * S + begin + i + r);
+        for (int64_t block = 0; block < blocks; ++block) {
+          const int64_t c = block * step, channels = min64(step, s.C - c);
+          const Each<A> center{centers + c}, scale{scales + c}, shift{shifts + c}, outer{outers ? outers + c : nullptr};
+          const T* x[R];
+          for (int r = 0; r < R; ++r) x[r] = readers[r](Run<T>{k.x, s, n, c, begin + i + r, channels});
+          Vec<A> e[R][V], sums[R] = {}, squares[R] = {}, drifts[R] = {};
+          auto each_vector = [&](auto&& f) FUSEDNORM_INLINED {
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) {
+              const int64_t rest = channels - v * lanes<A>;
+              if (rest >= lanes<A>)
+                f(v, Full{});
+              else if (rest > 0)
+                f(v, Part{int(rest)});
+            }
+          };
+          each_vector([&](int v, auto width) FUSEDNORM_INLINED {  // what is not there has shift and outer 0
+            const int64_t at = v * lanes<A>;
+            for (int r = 0; r < R; ++r) {
+              prefetch(x[r] + at + ahead);
+              e[r][v] = standardized_at(x[r], center, scale, shift, outer, t[r], with_t, at, width);
+              sums[r] += e[r][v];
+            }
+          });
+          A* found = memory.data + 3 * block * most + i;
+          A middle[R], drift[R], square[R];
+          sum_lanes_of<A, R>(sums, middle);
+          const A inverse = A(1) / A(channels);
+          for (int r = 0; r < R; ++r) middle[r] *= inverse;
+          each_vector([&](int v, auto width) FUSEDNORM_INLINED {
+            for (int r = 0; r < R; ++r) {
+              const Vec<A> d = present<A>(e[r][v] - middle[r], width);
+              drifts[r] += d;
+              squares[r] += d * d;
+            }
+          });
+          sum_lanes_of<A, R>(drifts, drift);
+          sum_lanes_of<A, R>(squares, square);
+          for (int r = 0; r < R; ++r) found[r] = middle[r], found[most + r] = drift[r], found[2 * most + r] = square[r];
         }
-        auto e_at = [&](int r, int64_t i, auto width) {
-          return standardized_at(x[r], center, scale, shift, outer, t[r], with_t, i, width);
-        };
-        Vec<A> sums[R] = {}, squares[R] = {}, drifts[R] = {};
-        A middle[R];
-        step_through<A>(length,
-                        [&](int64_t i, auto width) FUSEDNORM_INLINED {  // what is not there has shift and outer 0
-                          for (int r = 0; r < R; ++r) prefetch(x[r] + i + ahead);
-                          for (int r = 0; r < R; ++r) sums[r] += e_at(r, i, width);
-                        });
-        for (int r = 0; r < R; ++r) middle[r] = sum_lanes<A>(sums[r]) / A(length);
-        step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
-          for (int r = 0; r < R; ++r) {
-            const Vec<A> d = present<A>(e_at(r, i, width) - middle[r], width);
-            drifts[r] += d;
-            squares[r] += d * d;
-          }
-        });
-        for (int r = 0; r < R; ++r) {
-          const double rest = sum_lanes<A>(drifts[r]), m2 = sum_lanes<A>(squares[r]), count = double(length);
-          moments[r].merge(count, double(middle[r]) + rest / count, non_negative(m2 - rest * rest / count));
-        }
+      });
+      PositionRun run{means, m2s, length};
+      for (int64_t i = 0; i < length; ++i) means[i] = m2s[i] = 0;
+      for (int64_t block = 0; block < blocks; ++block) {
+        const A* found = memory.data + 3 * block * most;
+        run.merge(block * step, min64(step, s.C - block * step), found, found + most, found + 2 * most);
       }
-      for (int r = 0; r < R; ++r) {
-        to_mean[p + r] = A(moments[r].mean);
-        to_var[p + r] = A(moments[r].m2 / moments[r].count);
-      }
-    });
+      run.store<A>(s.C, k.mean, k.var, n * S + begin);
+    }
   });
 }
 

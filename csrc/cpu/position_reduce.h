@@ -51,7 +51,9 @@ void position_reduce_channels_last(const PositionReduceArgs& k) {
           for (int r = 0; r < R; ++r) prefetch(x[r] + i + ahead);
           for (int r = 0; r < R; ++r) sums[r] += w * kind_value<A>(kind, load(x[r] + i, width) - m);
         });
-        for (int r = 0; r < R; ++r) totals[r] += double(sum_lanes<A>(sums[r]));
+        A row[R];
+        sum_lanes_of<A, R>(sums, row);
+        for (int r = 0; r < R; ++r) totals[r] += double(row[r]);
       }
       for (int r = 0; r < R; ++r) t[p + r] = A(totals[r]);
     });

@@ -58,6 +58,35 @@ class SampleValues {
   A* next_;
 };
 
+// channels_last: the same interleaved, a vector of each after another, so that a loop over channels has one address for
+// all of them. What lies past the last channel, and what is absent, is 0.
+template <class A, int count>
+struct Packed {
+  const A* values;
+  template <class Width>
+  Vec<A> operator()(int64_t i, Width) const {
+    return load(values + i * count, Full{});
+  }
+};
+template <class A, int count>
+class PackedValues {
+ public:
+  PackedValues(const Shape& s, int64_t n)
+      : C_(s.C), n_(n), memory_(count * ceil_div(s.C, lanes<A>) * lanes<A>, count > 0) {}
+  void add(const PerPlane& t) {
+    A* values = memory_.data + next_++ * lanes<A>;
+    if (t.data == nullptr) return;
+    for (int64_t c = 0; c < C_; ++c) values[c / lanes<A> * count * lanes<A> + c % lanes<A>] = at<A>(t, n_, c);
+  }
+  // The number-th that was added, from channel c on, the first of a vector.
+  Packed<A, count> operator()(int number, int64_t c) const { return {memory_.data + number * lanes<A> + c * count}; }
+
+ private:
+  int64_t C_, n_;
+  Scratch<A> memory_;
+  int next_ = 0;
+};
+
 // f(d) and f'(d)
 template <class A>
 inline Vec<A> kind_value(Kind kind, Vec<A> d) {

@@ -215,13 +215,40 @@ FUSEDNORM_INLINED inline void prefetch(const void* p) { __builtin_prefetch(p, 0,
 
 // ---- reductions and bits -------------------------------------------------------------------------------------------
 
+// Two vectors of runs of `run` lanes, folded into one of twice as many runs, half as long: the halves of each are added.
+template <int run, class V, int... i>
+FUSEDNORM_INLINED inline V fold(V a, V b, std::integer_sequence<int, i...>) {
+  // Run k begins at lane k*run, counted through a and b; lane i of the sum belongs to run 2i/run.
+  return __builtin_shufflevector(a, b, (2 * i / run * run + i % (run / 2))...) +
+         __builtin_shufflevector(a, b, (2 * i / run * run + run / 2 + i % (run / 2))...);
+}
+template <class A, int run>
+FUSEDNORM_INLINED inline Vec<A> fold(Vec<A> a, Vec<A> b) {
+  return fold<run>(a, b, std::make_integer_sequence<int, lanes<A>>{});
+}
+template <class A, int run>
+FUSEDNORM_INLINED inline Vec<A> fold_all(Vec<A> v) {
+  if constexpr (run > 1)
+    return fold_all<A, run / 2>(fold<A, run>(v, v));
+  else
+    return v;
+}
+
 template <class A>
-inline A sum_lanes(Vec<A> v) {
-  A values[lanes<A>];
-  __builtin_memcpy(values, &v, sizeof(v));
-  for (int half = lanes<A> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) values[i] += values[i + half];
-  return values[0];
+FUSEDNORM_INLINED inline A sum_lanes(Vec<A> v) {
+  return fold_all<A, lanes<A>>(v)[0];
+}
+
+// sum_lanes of each of `count` vectors, in the same order of additions; four together cost hardly more than one.
+template <class A, int count>
+FUSEDNORM_INLINED inline void sum_lanes_of(const Vec<A>* v, A* sums) {
+  constexpr int W = lanes<A>;
+  if constexpr (count == 4 && W >= 4) {
+    const Vec<A> all = fold_all<A, W / 4>(fold<A, W / 2>(fold<A, W>(v[0], v[1]), fold<A, W>(v[2], v[3])));
+    for (int i = 0; i < 4; ++i) sums[i] = all[i];
+  } else {
+    for (int i = 0; i < count; ++i) sums[i] = sum_lanes<A>(v[i]);
+  }
 }
 
 // Lane i of a comparison's result -> bit i.
