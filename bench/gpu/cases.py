@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.shapes import Shape
+from bench.layers import LAYERS as FURTHER_LAYERS
+from bench.layers import Entry
+from bench.shapes import Layer, Shape
 
 TYPES = ("float32", "bfloat16", "float16")
 
@@ -24,6 +26,25 @@ LAYERS: dict[str, Callable[[Any, int], nn.Module]] = {
     "AttentiveGroupNorm": lambda ns, C: ns.AttentiveGroupNorm(groups(C), C, act="relu"),
     "GroupNorm": lambda ns, C: ns.GroupNorm(groups(C), C, act="relu"),
 }
+
+# The other papers' layers, by their names in bench/layers.py; measured on the headline's shape alone.
+FURTHER = (
+    Layer.rbn,
+    Layer.rbn_std,
+    Layer.sn,
+    Layer.se_bn,
+    Layer.na,
+    Layer.na_bn,
+    Layer.rbn_center_spatial,
+    Layer.rbn_scale_spatial,
+)
+
+
+def entry(name: str) -> Entry:
+    """How the layer is made, and the units it moves."""
+    if name in LAYERS:
+        return Entry(lambda ns, C, act: LAYERS[name](ns, C))
+    return FURTHER_LAYERS[Layer(name)]
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,22 @@ class Case:
 
 
 def cases(backends: list[str], dry: bool, quick: bool) -> list[Case]:
-    """The fastest backend first; the others, which compile kernels as they go, on one shape."""
+    """The fastest backend first; the others, which compile kernels as they go, on one shape; further layers last."""
     if dry:
         return [
             Case(b, SHAPES[1], "float32", layout, layer, True)
-            for b, layout, layer in product(backends, LAYOUTS, shared.LAYERS)
+            for b, layout, layer in product(backends, LAYOUTS, (*shared.LAYERS, *shared.FAMILIES))
         ]
-    return [
+    found = [
         Case(backend, shape, dtype, layout, layer, training)
         for number, backend in enumerate(backends)
         for shape in (SHAPES if number == 0 and not quick else SHAPES[:1])
         for dtype, layout, layer, training in product(TYPES, LAYOUTS, shared.LAYERS, (True, False))
+    ]
+    return found + [
+        Case(backend, SHAPES[0], dtype, layout, layer, True)
+        for backend, dtype, layout, layer in product(backends, TYPES[:2], LAYOUTS, shared.FURTHER)
+        if backend != "torch"
     ]
 
 

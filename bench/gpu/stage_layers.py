@@ -6,7 +6,7 @@ from itertools import product
 
 from bench.shapes import LAYOUTS
 
-from .cases import LAYERS, RESNET, TYPES, Case
+from .cases import FURTHER, LAYERS, RESNET, TYPES, Case
 from .setting import Setting
 from .training import measure, modules
 
@@ -22,15 +22,17 @@ def run(setting: Setting) -> None:
 
 
 def cases(dry: bool, quick: bool) -> list[Case]:
-    """The headline's shape first, each layer in everything; then attentive BatchNorm on all shapes; then the rest."""
+    """The headline's shape first, each layer in everything, the other papers' in two types; then attentive BatchNorm on
+    all shapes; then the rest."""
     if dry:
         return [
             Case(layer, (4, 8, 6, 6), "bfloat16", layout)
             for layer in LAYERS
             for layout in (LAYOUTS if layer == AN else ["nchw"])
-        ]
+        ] + [Case(layer.value, (4, 8, 6, 6), "bfloat16", "channels_last") for layer in FURTHER]
     shapes = [(BATCH, channels, height, height) for channels, height in RESNET]
     found = [Case(layer, shapes[0], *rest) for layer, *rest in product(LAYERS, TYPES, LAYOUTS)]
+    found += [Case(layer.value, shapes[0], *rest) for layer, *rest in product(FURTHER, TYPES[:2], LAYOUTS)]
     if quick:
         return found
     found += [Case(AN, shape, *rest) for shape, *rest in product(shapes[1:], TYPES, LAYOUTS)]

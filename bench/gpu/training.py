@@ -10,7 +10,7 @@ from bench.contenders import BatchNormAddReLU, Inputs, copy_step, make_inputs, t
 from bench.floor import COPY_UNITS, floor_seconds, floor_units
 from bench.harness import Sample, Step, interleave, median_ratio, quartiles
 
-from .cases import LAYERS, Case, groups
+from .cases import Case, entry, groups
 from .setting import Setting
 from .timing import in_turn, measure_for, sets_needed
 
@@ -37,7 +37,7 @@ def modules(setting: Setting, case: Case) -> dict[str, tuple[nn.Module, str | No
     """Name -> module, and the backend it has to run on: ours, and what networks have in our place."""
     channels = case.shape[1]
     torch.manual_seed(0)
-    fused = LAYERS[case.layer](fusednorm, channels)
+    fused = entry(case.layer).make(fusednorm, channels, "relu")
     found: dict[str, tuple[nn.Module, str | None]] = {backend: (fused, backend) for backend in setting.backends()}
     found[BATCH_NORM] = (BatchNormAddReLU(channels), None)
     if "Group" in case.layer:
@@ -72,7 +72,8 @@ def measure(
         steps[name] = in_turn([step_of(module, backend, inputs) for inputs in sets])
     samples = interleave(steps, rounds, warmup=3, measure=measure_for(setting.device, steps))
 
-    units = floor_units(residual=True)
+    kind_of = entry(case.layer)
+    units = floor_units(residual=True, forward_units=kind_of.forward, backward_units=kind_of.backward)
     floors = [Sample(floor_seconds(units, copy.seconds), 0) for copy in samples[COPY]]
     rows = {}
     for name, taken in samples.items():

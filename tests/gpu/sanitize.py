@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import fusednorm
-from tests.cases import ACTS, LAYERS, MAPS, channels_last, like, maps_like, pair
+from tests.cases import ACTS, FURTHER, LAYERS, MAPS, channels_last, like, maps_like, pair
 
 SHAPES = {
     **MAPS,
@@ -41,8 +41,9 @@ def main(backend: str, device: str) -> int:
     torch.manual_seed(0)
     choose = random.Random(0).choice
     calls, wrong = 0, 0
-    for name, make in SHAPES.items():
-        for kind in LAYERS:
+    further = list(FURTHER)
+    for number, (name, make) in enumerate(SHAPES.items()):
+        for kind in (*LAYERS, *(further[(5 * number + i) % len(further)] for i in range(5))):
             act, dtype, training = choose(ACTS), choose(TYPES), choose([True, True, False])
             x = like(make(), dtype)
             options = {"attention_norm": False} if "attentive" in kind and x.shape[0] == 1 else {}

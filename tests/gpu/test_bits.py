@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fusednorm
-from tests.cases import LAYERS, LAYOUTS
+from tests.cases import FAMILIES, LAYERS, LAYOUTS
 from tests.gpu.device import BACKENDS, OURS, gradients, layers, normal, same_bits
 
 SHAPES = [(8, 32, 29, 31), (2, 3, 300, 500), (64, 256, 14, 14)]
@@ -12,7 +12,7 @@ SHAPES = [(8, 32, 29, 31), (2, 3, 300, 500), (64, 256, 14, 14)]
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=["many planes", "large planes", "ResNet"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [*LAYERS, *FAMILIES])
 @pytest.mark.parametrize("backend", OURS)
 def test_from_run_to_run(backend, kind, shape, layout):
     layer, _ = layers(kind, 4, shape[1], act="relu")

@@ -7,10 +7,11 @@ import torch
 from torch._dynamo.utils import counters
 
 import fusednorm
-from tests.cases import LAYERS, LAYOUTS
+from tests.cases import FAMILIES, LAYERS, LAYOUTS
 from tests.gpu.device import BACKENDS, gradients, layers, normal
 
 CASES = [(b, k, la) for b in BACKENDS for k in LAYERS for la in LAYOUTS if b == "cuda" or k == "attentive batch"]
+CASES += [("cuda", kind, "channels_last") for kind in FAMILIES if "cuda" in BACKENDS]
 
 
 @pytest.mark.parametrize(("backend", "kind", "layout"), CASES)

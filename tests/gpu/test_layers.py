@@ -1,11 +1,12 @@
 """Every layer, backend, type and layout against float64, with odd shapes and strides."""
 
+import itertools
 import zlib
 
 import pytest
 import torch
 
-from tests.cases import ACTS, LAYERS, LAYOUTS, MAPS, TYPES, laid_out
+from tests.cases import ACTS, FURTHER, LAYERS, LAYOUTS, MAPS, TYPES, laid_out
 from tests.gpu.device import BACKENDS, HAS_CUDA, compare
 
 # The cuda backend meets everything. Triton compiles a kernel for each type, layout and activation, and plain PyTorch
@@ -25,6 +26,11 @@ def cases():
                     for backend in BACKENDS:
                         if backend != "cuda":
                             yield backend, name, kind, dtype, "relu", True, bool(draw // 14 % 3)
+    for name, kind, dtype in itertools.product(SOME_MAPS, FURTHER, SOME_TYPES):
+        draw = zlib.crc32(f"{name} {kind} {dtype}".encode())
+        for backend in BACKENDS:
+            if backend == "cuda" or draw % 5 == 0:
+                yield backend, name, kind, dtype, ACTS[draw % 7], bool(draw // 7 % 2), bool(draw // 14 % 3)
 
 
 @pytest.mark.parametrize(("backend", "name", "kind", "dtype", "act", "residual", "training"), list(cases()), ids=str)
