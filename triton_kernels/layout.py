@@ -163,10 +163,11 @@ def tile_positions(first, sizes, TILE: tl.constexpr):
 
 @triton.jit
 def zeros(TILE: tl.constexpr, dtype: tl.constexpr):
+    """By tl.full: Triton 3.6 does not take TILE's fields as sizes in tl.zeros, which is a jit function itself."""
     if TILE.channels_last:
-        return tl.zeros((TILE.positions, TILE.planes), dtype)
+        return tl.full((TILE.positions, TILE.planes), 0, dtype)
     else:
-        return tl.zeros((TILE.planes, TILE.positions), dtype)
+        return tl.full((TILE.planes, TILE.positions), 0, dtype)
 
 
 @triton.jit
@@ -196,11 +197,8 @@ def store(view, value, n, c, s, valid, sizes, TILE: tl.constexpr):
 
 @triton.jit
 def load_per_plane(view, n, c, real):
-    """None without a tensor."""
-    if view.ptr is not None:
-        return tl.load(view.ptr + n * view.n + c * view.c, mask=real, other=0.0)
-    else:
-        return None
+    """The caller asks whether there is a tensor: with Triton 3.6 no function returns None, alone or in a tuple."""
+    return tl.load(view.ptr + n * view.n + c * view.c, mask=real, other=0.0)
 
 
 @triton.jit

@@ -61,11 +61,13 @@ def plane_affine_reduce_kernel(
     for first in range(begin, end, TILE.positions):
         s, inside = tile_positions(first, sizes, TILE)
         valid = real & inside
+        if mask.ptr is not None:  # before the maps: Triton 3.6 lays a loop out as its last load has it
+            passed = load_bits(mask, n, c, s, valid, TILE)
         grad = load(dy, n, c, s, valid, sizes, TILE).to(COMPUTE)
         centred = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - pivot
         centred = tl.where(valid, centred, 0.0)  # and grad is 0 there: nothing is added
         if mask.ptr is not None:
-            grad = masked_gradient(grad, load_bits(mask, n, c, s, valid, TILE), ACT)
+            grad = masked_gradient(grad, passed, ACT)
         else:
             z = tl.fma(factor, centred, term)
             if residual.ptr is not None:

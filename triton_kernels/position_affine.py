@@ -19,9 +19,9 @@ from torch import Tensor
 
 from .activations import activate
 from .launch import Launch
-from .layout import load, store, tile_positions
-from .position_terms import Rows, load_planes, load_rows, planes, preactivation
-from .positions import sample_planes
+from .layout import load, load_per_plane, store, tile_positions
+from .position_terms import Planes, Rows, planes, preactivation
+from .positions import load_per_position, sample_planes
 
 
 @triton.jit
@@ -33,9 +33,10 @@ def position_affine_kernel(
     s, inside = tile_positions(split * TILE.positions, sizes, TILE)
     valid = real & inside
 
-    p = load_planes(planes, n, c, real)
+    p = Planes(*[load_per_plane(view, n, c, real) if view.ptr is not None else None for view in planes])
     d = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - p.center
-    z = preactivation(d, p, load_rows(rows, n, s, inside, sizes, TILE), RESTRICT)
+    r = Rows(*[load_per_position(row, n, s, inside, sizes, TILE) if row is not None else None for row in rows])
+    z = preactivation(d, p, r, RESTRICT)
     if residual.ptr is not None:
         z += load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE)
     store(y, activate(z, ACT), n, c, s, valid, sizes, TILE)

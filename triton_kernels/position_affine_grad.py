@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .launch import Launch
 from .layout import load, load_per_plane, per_plane, store, tile_positions
-from .position_terms import Rows, backward, load_planes, load_residual, load_rows, planes
+from .position_terms import Planes, Rows, backward, planes
 from .positions import load_per_position, sample_planes, slope_of_kind
 
 
@@ -48,11 +48,12 @@ def position_affine_grad_kernel(
     s, inside = tile_positions(split * TILE.positions, sizes, TILE)
     valid = real & inside
 
-    p = load_planes(planes, n, c, real)
-    r = load_rows(rows, n, s, inside, sizes, TILE)
+    p = Planes(*[load_per_plane(view, n, c, real) if view.ptr is not None else None for view in planes])
+    r = Rows(*[load_per_position(row, n, s, inside, sizes, TILE) if row is not None else None for row in rows])
     grad = load(dy, n, c, s, valid, sizes, TILE).to(COMPUTE)
     d = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - p.center
-    terms = backward(grad, d, p, r, load_residual(residual, n, c, s, valid, sizes, COMPUTE, TILE), RESTRICT, ACT)
+    added = load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE) if residual.ptr is not None else None
+    terms = backward(grad, d, p, r, added, RESTRICT, ACT)
 
     result = p.scale * terms.de
     if a.ptr is not None:

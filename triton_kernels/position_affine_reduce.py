@@ -17,9 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import Launch, compute_dtype
-from .layout import load, store, tile_positions
-from .position_terms import Rows, backward, load_planes, load_residual, load_rows, planes
-from .positions import add_positions, fold, folded_zeros, sample_planes
+from .layout import load, load_per_plane, store, tile_positions
+from .position_terms import Planes, Rows, backward, planes
+from .positions import add_positions, fold, folded_zeros, load_per_position, sample_planes
 
 
 @triton.jit
@@ -29,7 +29,7 @@ def position_affine_reduce_kernel(
     COMPUTE: tl.constexpr = planes.center.ptr.dtype.element_ty
     n, c, real, split = sample_planes(sizes, TILE)
     begin = split * sizes.chunk
-    p = load_planes(planes, n, c, real)
+    p = Planes(*[load_per_plane(view, n, c, real) if view.ptr is not None else None for view in planes])
 
     sum_de = folded_zeros(TILE, COMPUTE)
     sum_ded = folded_zeros(TILE, COMPUTE)
@@ -41,11 +41,12 @@ def position_affine_reduce_kernel(
     for first in range(begin, tl.minimum(begin + sizes.chunk, sizes.S), TILE.positions):
         s, inside = tile_positions(first, sizes, TILE)
         valid = real & inside
-        r = load_rows(rows, n, s, inside, sizes, TILE)
+        r = Rows(*[load_per_position(row, n, s, inside, sizes, TILE) if row is not None else None for row in rows])
         grad = load(dy, n, c, s, valid, sizes, TILE).to(COMPUTE)
         d = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - p.center
         d = tl.where(valid, d, 0.0)  # and dy, t, u, e_offset, e_slope are 0 there: nothing is added
-        terms = backward(grad, d, p, r, load_residual(residual, n, c, s, valid, sizes, COMPUTE, TILE), RESTRICT, ACT)
+        added = load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE) if residual.ptr is not None else None
+        terms = backward(grad, d, p, r, added, RESTRICT, ACT)
         if g.ptr is not None:
             store(g, terms.g, n, c, s, valid, sizes, TILE)
         sum_de += fold(terms.de, TILE)

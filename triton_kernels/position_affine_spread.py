@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .launch import Launch, per_position
 from .layout import load, load_per_plane, per_plane, store, tile_channels, zeros
-from .position_terms import Rows, backward, load_planes, load_residual, load_rows, planes
-from .positions import add_channels, sample_positions
+from .position_terms import Planes, Rows, backward, planes
+from .positions import add_channels, load_per_position, sample_positions
 
 
 @triton.jit
@@ -29,17 +29,18 @@ def position_affine_spread_kernel(
     COMPUTE: tl.constexpr = planes.center.ptr.dtype.element_ty
     n, s, inside, split = sample_positions(sizes, TILE)
     begin = split * sizes.chunk
-    r = load_rows(rows, n, s, inside, sizes, TILE)
+    r = Rows(*[load_per_position(row, n, s, inside, sizes, TILE) if row is not None else None for row in rows])
 
     sum_du = zeros(TILE, COMPUTE)
     sum_dt = zeros(TILE, COMPUTE)
     for first in range(begin, tl.minimum(begin + sizes.chunk, sizes.C), TILE.planes):
         c, real = tile_channels(first, sizes, TILE)
         valid = real & inside
-        p = load_planes(planes, n, c, real)
+        p = Planes(*[load_per_plane(view, n, c, real) if view.ptr is not None else None for view in planes])
         grad = load(dy, n, c, s, valid, sizes, TILE).to(COMPUTE)
         d = load(x, n, c, s, valid, sizes, TILE).to(COMPUTE) - p.center
-        terms = backward(grad, d, p, r, load_residual(residual, n, c, s, valid, sizes, COMPUTE, TILE), RESTRICT, ACT)
+        added = load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE) if residual.ptr is not None else None
+        terms = backward(grad, d, p, r, added, RESTRICT, ACT)
         if g.ptr is not None:
             store(g, terms.g, n, c, s, valid, sizes, TILE)
         # Where no channel is, all its numbers are 0: nothing is added.

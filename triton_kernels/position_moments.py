@@ -30,7 +30,8 @@ def standardized_tile(x, center, scale, shift, outer, t, n, c, s, real, inside, 
     COMPUTE: tl.constexpr = center.ptr.dtype.element_ty
     d = load(x, n, c, s, real & inside, sizes, TILE).to(COMPUTE) - load_per_plane(center, n, c, real)
     factor = load_per_plane(scale, n, c, real)
-    return standardized(d, factor, load_per_plane(shift, n, c, real), load_per_plane(outer, n, c, real), t)
+    multiple = load_per_plane(outer, n, c, real) if outer.ptr is not None else None
+    return standardized(d, factor, load_per_plane(shift, n, c, real), multiple, t)
 
 
 @triton.jit
@@ -40,7 +41,7 @@ def position_moments_kernel(x, center, scale, shift, outer, rows, mean, second, 
     n, s, inside, split = sample_positions(sizes, TILE)
     begin = split * sizes.chunk
     end = tl.minimum(begin + sizes.chunk, sizes.C)
-    t = load_per_position(rows, n, s, inside, sizes, TILE)
+    t = load_per_position(rows, n, s, inside, sizes, TILE) if rows is not None else None
     zero = tl.zeros((1, 1), tl.int32)
     pivot = standardized_tile(x, center, scale, shift, outer, t, n, zero, s, zero == 0, inside, sizes, TILE)
 

@@ -18,21 +18,20 @@ import triton.language as tl
 from torch import Tensor
 
 from .activations import gradient
-from .layout import PerPlane, load, load_per_plane, per_plane
-from .positions import load_per_position
+from .layout import PerPlane, per_plane
 
 
 class Planes(NamedTuple):
     """Tensors; on the device also a tile's values. None where the layer has none."""
 
-    center: PerPlane
-    scale: PerPlane
-    shift: PerPlane
-    outer: PerPlane
-    gain: PerPlane
-    bias: PerPlane
-    gate_weight: PerPlane
-    gate_bias: PerPlane
+    center: PerPlane | None
+    scale: PerPlane | None
+    shift: PerPlane | None
+    outer: PerPlane | None
+    gain: PerPlane | None
+    bias: PerPlane | None
+    gate_weight: PerPlane | None
+    gate_bias: PerPlane | None
 
 
 class Rows(NamedTuple):
@@ -45,50 +44,17 @@ class Rows(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """A tile's, on the device; `geq` is g*e*q, da None without a gate."""
+    """A tile's, on the device; `geq` is g*e*q, da 0 without a gate."""
 
     g: tl.tensor
     e: tl.tensor
     geq: tl.tensor
     de: tl.tensor
-    da: tl.tensor | None
+    da: tl.tensor
 
 
 def planes(*tensors: Tensor | None) -> Planes:
     return Planes(*(per_plane(t) for t in tensors))
-
-
-@triton.jit
-def load_planes(p, n, c, real):
-    return Planes(
-        load_per_plane(p.center, n, c, real),
-        load_per_plane(p.scale, n, c, real),
-        load_per_plane(p.shift, n, c, real),
-        load_per_plane(p.outer, n, c, real),
-        load_per_plane(p.gain, n, c, real),
-        load_per_plane(p.bias, n, c, real),
-        load_per_plane(p.gate_weight, n, c, real),
-        load_per_plane(p.gate_bias, n, c, real),
-    )
-
-
-@triton.jit
-def load_rows(r, n, s, inside, sizes, TILE: tl.constexpr):
-    return Rows(
-        load_per_position(r.t, n, s, inside, sizes, TILE),
-        load_per_position(r.u, n, s, inside, sizes, TILE),
-        load_per_position(r.e_offset, n, s, inside, sizes, TILE),
-        load_per_position(r.e_slope, n, s, inside, sizes, TILE),
-    )
-
-
-@triton.jit
-def load_residual(residual, n, c, s, valid, sizes, COMPUTE: tl.constexpr, TILE: tl.constexpr):
-    """In the compute type; None without one."""
-    if residual.ptr is not None:
-        return load(residual, n, c, s, valid, sizes, TILE).to(COMPUTE)
-    else:
-        return None
 
 
 @triton.jit
@@ -153,7 +119,7 @@ def backward(dy, d, p, r, residual, RESTRICT: tl.constexpr, ACT: tl.constexpr):
     de = factor * g
     if r.e_offset is not None:
         de += tl.fma(r.e_slope, e, r.e_offset)
-    da = None
+    da = 0.0
     if r.u is not None:
         da = p.gain * g * e * restricted_slope(a, q, RESTRICT)
     return Terms(g, e, g * eq, de, da)

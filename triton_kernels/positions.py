@@ -41,11 +41,7 @@ def position_offsets(n, s, sizes, TILE: tl.constexpr):
 
 @triton.jit
 def load_per_position(ptr, n, s, inside, sizes, TILE: tl.constexpr):
-    """None without a tensor."""
-    if ptr is not None:
-        return tl.load(ptr + position_offsets(n, s, sizes, TILE), mask=inside, other=0.0)
-    else:
-        return None
+    return tl.load(ptr + position_offsets(n, s, sizes, TILE), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -79,11 +75,11 @@ def fold(terms, TILE: tl.constexpr):
 
 @triton.jit
 def folded_zeros(TILE: tl.constexpr, dtype: tl.constexpr):
-    """Where such sums are added up."""
+    """Where such sums are added up; by tl.full, as layout.zeros."""
     if TILE.channels_last:
-        return tl.zeros((TILE.positions, TILE.planes), dtype)
+        return tl.full((TILE.positions, TILE.planes), 0, dtype)
     else:
-        return tl.zeros((TILE.planes, TILE.positions // 4), dtype)
+        return tl.full((TILE.planes, TILE.positions // 4), 0, dtype)
 
 
 @triton.jit
