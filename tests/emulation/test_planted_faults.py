@@ -23,6 +23,7 @@ class Fault:
     right: str
     wrong: str
     seen: str  # in what the tests print
+    layer: str = "batch"
 
 
 FAULTS = {
@@ -48,6 +49,22 @@ FAULTS = {
         "__shfl_xor_sync(0x0000ffffu, count",
         "mask",
     ),
+    "positions off by one": Fault(
+        "position_reduce.cu",
+        "position_walk.cuh",
+        "keep<A>(parts, tile.segment, j / V, row + j % V, mine.value[j]);",
+        "keep<A>(parts, tile.segment, j / V, row + 1 + j % V, mine.value[j]);",
+        "AddressSanitizer: heap-buffer-overflow",
+        "normalization attention",
+    ),
+    "head without its sync": Fault(
+        "any_head.cu",
+        "any_forward.cuh",
+        "  team.sync();\n  if (k.recalibrate == Recalibrate::squeeze_excite)",
+        "  if (k.recalibrate == Recalibrate::squeeze_excite)",
+        "AssertionError",
+        "switchable",
+    ),
 }
 
 # In float64, which no other unit has a kernel for: they keep the sound header.
@@ -57,7 +74,7 @@ from tests.cases import pair
 
 def test():
     x = torch.randn(2, 3, 41, 41, dtype=torch.float64)
-    fused, plain = pair("batch", 4, 3, dtype=torch.float64)
+    fused, plain = (layer.double() for layer in pair("LAYER", 4, 3))
     with fusednorm.use_backend("cuda"):
         torch.testing.assert_close(fused(x), plain(x))
 """
@@ -73,7 +90,7 @@ def test_fault(tmp_path: Path, name: str) -> None:
     assert fault.right in text
     file.write_text(text.replace(fault.right, fault.wrong, 1))
     test = tmp_path / "test_one.py"
-    test.write_text(TEST)
+    test.write_text(TEST.replace("LAYER", fault.layer))
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-qs", "-p", "tests.emulation.plugin", "-p", "no:cacheprovider", str(test)],
         env=run_environment(seed=0) | {"FUSEDNORM_EMULATION_UNIT": str(csrc / "cuda" / fault.unit)},
