@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fusednorm.heads import AnyHead, Attentive, Head
-from fusednorm.heads.spatial import restrict_of
 
 from . import context, function, native, plain, spatial
 from .backends import choose
@@ -25,9 +24,11 @@ def normalize(
     """
     if x.numel() == 0:
         return _empty(x, residual, tensors), ()
-    if _transformed() or _reference_only(head):
+    transformed = _transformed()
+    # A function of the user's may hold parameters, which only autograd itself sees.
+    if transformed or (isinstance(head, Head) and head.has_function):
         result, found = plain.forward(x, residual, head, act or "identity", tensors)
-        return result, tuple(t if t is None else t.detach() for t in found)
+        return result if transformed else _like(result, x), tuple(t if t is None else t.detach() for t in found)
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
@@ -53,9 +54,10 @@ _FAMILIES: dict[str, tuple[Any, Callable[..., Any], int]] = {
 }
 
 
-def _reference_only(head: AnyHead) -> bool:
-    """A gate at each position by a function of the user's: no kernel knows it."""
-    return isinstance(head, Head) and head.family == "spatial" and callable(restrict_of(head))
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    """y in x's layout."""
+    y_like_x = torch.empty_like(x)
+    return y if y.stride() == y_like_x.stride() else y_like_x.copy_(y)
 
 
 def _transformed() -> bool:

@@ -62,11 +62,7 @@ def covers(spec: Spec) -> bool:
     head, known = spec.head, KNOWN.get(spec.backend, ())
     if not isinstance(head, Head) or head.family != "planes":
         return False
-    if type(head.standardize) not in known or type(head.recalibrate) not in known:
-        return False
-    then = head.recalibrate
-    own_function = then.restrict if isinstance(then, Scaling) else then.gate if isinstance(then, SqueezeExcite) else ""
-    return isinstance(own_function, str)
+    return type(head.standardize) in known and type(head.recalibrate) in known and not head.has_function
 
 
 def _names(head: Head) -> tuple[str, ...]:

@@ -53,6 +53,12 @@ class Head:
         return "spatial" if spatial else "planes"
 
     @property
+    def has_function(self) -> bool:
+        """Whether its gate is a function of the user's, which may hold parameters that the head's tensors lack."""
+        recalibrate = self.recalibrate
+        return callable(getattr(recalibrate, "restrict", None)) or callable(getattr(recalibrate, "gate", None))
+
+    @property
     def updates(self) -> int:
         return int(self.standardize.updates)
 

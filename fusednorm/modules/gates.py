@@ -65,8 +65,8 @@ class SqueezeExcite(Gate):
         reduction: C/h, h the width between the two layers (at least 1).
         affine: z = weight*x_hat + bias; else z = x_hat.
         bias: b1 and b2.
-        gate: R: "sigmoid", "tanh" ((1 + tanh)/2), "hsigmoid" (clip(a + 3, 0, 6)/6) or a function of a tensor (not
-        native).
+        gate: R: "sigmoid", "tanh" ((1 + tanh)/2), "hsigmoid" (clip(a + 3, 0, 6)/6), or a function of a tensor or
+            nn.Module, with which the layer runs in plain PyTorch; the gradients of its parameters are autograd's.
 
     Parameters: weight, bias (C); reduce.weight (h, C), reduce.bias (h), expand.weight (C, h), expand.bias (C), which
     start as nn.Linear's.

@@ -189,9 +189,8 @@ _DOC = """Representative BatchNorm, {shape} input.
         track_running_stats: without, evaluation uses the batch's statistics.
         center: K_m.
         scale: K_s.
-        restrict: R: "sigmoid", "tanh" ((1 + tanh)/2), "hsigmoid" (clip(a + 3, 0, 6)/6), or a function of a tensor,
-        which
-            with a spatial scale runs in plain PyTorch.
+        restrict: R: "sigmoid", "tanh" ((1 + tanh)/2), "hsigmoid" (clip(a + 3, 0, 6)/6), or a function of a tensor
+            or nn.Module, with which the layer runs in plain PyTorch; the gradients of its parameters are autograd's.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 

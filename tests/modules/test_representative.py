@@ -49,7 +49,7 @@ def test_statistics(backend, center, scale, restrict, dims):
 @pytest.mark.parametrize("scale", ["std", "spatial_mean"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_restrict_by_a_function(backend, scale):
-    """Of a plane's statistic around the kernels, of a position's in plain PyTorch."""
+    """In plain PyTorch, whichever the backend."""
     compare(backend, (4, 6, 5, 3), True, scale=scale, restrict=lambda a: torch.exp(-a.square()))
 
 
