@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .engine.activations import NAMES as ACTIVATIONS
+from .heads import RESTRICTIONS
 
 FLOAT_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -68,10 +69,27 @@ def check_running(name: str, mean: Tensor | None, var: Tensor | None, x: Tensor,
             raise ValueError(f"{name}{which}: expected a buffer, got a tensor that requires grad")
 
 
-def check_scopes(scopes: object, known: Sequence[str]) -> None:
-    """Scopes of a switchable normalization: some, each once."""
-    if not isinstance(scopes, tuple) or not scopes or len(set(scopes)) != len(scopes) or set(scopes) - set(known):
-        raise ValueError(f"scopes: expected some of {', '.join(map(repr, known))}, each once, got {scopes!r}")
+def check_statistic(option: str, value: str | None, known: Sequence[str], **tensors: Tensor | None) -> None:
+    """A calibration's statistic: a known one with the calibration's tensors, or None without."""
+    if value is None:
+        for name, t in tensors.items():
+            if t is not None:
+                raise ValueError(f"{name}: expected None, for {option} is None, got {_kind(t)}")
+        return
+    check_choice(option, value, known, " or None")
+    for name, t in tensors.items():
+        if t is None:
+            raise TypeError(f"{name}: expected a tensor, for {option} is {value!r}, got NoneType")
+
+
+def check_scopes(scopes: object, known: Sequence[str]) -> tuple[str, ...]:
+    """Scopes of a switchable normalization: some, each once, in a tuple or list."""
+    words = f"scopes: expected some of {', '.join(map(repr, known))}, each once, in a tuple or list"
+    if not isinstance(scopes, (tuple, list)):
+        raise TypeError(f"{words}, got {_kind(scopes)}")
+    if not scopes or any(scope not in known for scope in scopes) or len(set(scopes)) != len(scopes):
+        raise ValueError(f"{words}, got {scopes!r}")
+    return tuple(scopes)
 
 
 def check_ratios(name: str, t: Tensor, x: Tensor, scopes: int) -> None:
@@ -177,10 +195,20 @@ def _kinds(found: object) -> str:
     return type(found).__name__
 
 
+def _kind(value: object) -> str:
+    return repr(value) if isinstance(value, str) else type(value).__name__
+
+
 def check_choice(name: str, value: object, choices: Sequence[str], otherwise: str = "") -> None:
     """An option with named values."""
     if value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")
+
+
+def check_restrict(name: str, value: object) -> None:
+    """The name of a function between 0 and 1, or a function."""
+    if not callable(value):
+        check_choice(name, value, RESTRICTIONS, " or a function")
 
 
 def check_act(act: str | None) -> None:

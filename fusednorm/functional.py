@@ -10,7 +10,7 @@ gradients, and leaves running statistics alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import checks, parts
 from .heads import UserHead
-from .heads.planes import Restrict
+from .heads.planes import STATISTICS, Restrict
 from .parts import AttentionNorm, Factor
 
 __all__ = [
@@ -193,9 +193,12 @@ def representative_batch_norm(
 ) -> Tensor:
     """Representative BatchNorm (RBN eqs. 5-12): see RepresentativeBatchNorm2d for the equations and options. All (C).
 
-    Running statistics are those of the centred map; the rest is as in batch_norm.
+    center_weight goes with `center`, scale_weight and scale_bias with `scale`: without them these must be None. Running
+    statistics are those of the centred map; the rest is as in batch_norm.
     """
     checks.check_input(x)
+    checks.check_statistic("center", center, STATISTICS, center_weight=center_weight)
+    checks.check_statistic("scale", scale, STATISTICS, scale_weight=scale_weight, scale_bias=scale_bias)
     standardize = parts.representative(x, center, center_weight, running_mean, running_var, training, momentum, eps)
     recalibrate = parts.scaling(x, weight, bias, scale_weight, scale_bias, scale, restrict)
     return parts.run(x, standardize, recalibrate, residual, act)
@@ -213,7 +216,7 @@ def switchable_norm(
     momentum: Factor = 0.1,
     eps: float = 1e-5,
     *,
-    scopes: tuple[str, ...] = ("instance", "layer", "batch"),
+    scopes: Sequence[str] = ("instance", "layer", "batch"),
     num_groups: int = 1,
     unbiased: bool = False,
     residual: Tensor | None = None,

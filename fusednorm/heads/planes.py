@@ -18,6 +18,7 @@ RESTRICTIONS = ("sigmoid", "tanh", "hsigmoid")
 # Statistics of a sample: of each channel over its positions, of each position over its channels.
 PLANE_STATISTICS = ("mean", "std")
 POSITION_STATISTICS = ("spatial_mean", "spatial_std")
+STATISTICS = (*PLANE_STATISTICS, *POSITION_STATISTICS)
 
 
 class Planes(NamedTuple):

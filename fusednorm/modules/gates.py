@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from fusednorm import checks, parts
-from fusednorm.heads import RESTRICTIONS
 from fusednorm.heads.planes import Restrict
 from fusednorm.parts import Part
 
@@ -49,12 +48,6 @@ class Gate(Affine):
 
     def extra_repr(self) -> str:
         return super().extra_repr() if self.affine else ""
-
-
-def check_restrict(name: str, value: object) -> None:
-    """The name of a function between 0 and 1, or a function."""
-    if not callable(value):
-        checks.check_choice(name, value, RESTRICTIONS, " or a function")
 
 
 class SqueezeExcite(Gate):
@@ -99,7 +92,7 @@ class SqueezeExcite(Gate):
     ) -> None:
         self._build_affine(num_channels, affine, device, dtype)
         checks.check_count("reduction", reduction)
-        check_restrict("gate", gate)
+        checks.check_restrict("gate", gate)
         self.reduction, self.gate = reduction, gate
         hidden = max(num_channels // reduction, 1)
         self.reduce = nn.Linear(num_channels, hidden, bias, device=device, dtype=dtype)
@@ -156,7 +149,7 @@ class EfficientChannelAttention(Gate):
         dtype: torch.dtype | None,
     ) -> None:
         self._build_affine(num_channels, affine, device, dtype)
-        check_restrict("gate", gate)
+        checks.check_restrict("gate", gate)
         if kernel_size is None:
             nearest = int(abs(math.log2(num_channels) / 2 + 0.5))
             kernel_size = nearest if nearest % 2 else nearest + 1

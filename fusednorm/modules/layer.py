@@ -96,7 +96,8 @@ class RecalibratedNorm(_Called):
     Shapes: x, residual and the result (N, C, *positions), 0 to 3 position dimensions.
 
     Raises:
-        TypeError: a part of another kind. ValueError: parts of different numbers of channels, an unknown act.
+        TypeError: a part of another kind, or a whole layer.
+        ValueError: parts of different numbers of channels, an unknown act.
     """
 
     def __init__(self, standardize: Standardization, recalibrate: Recalibration, act: str | None = None) -> None:
@@ -105,9 +106,13 @@ class RecalibratedNorm(_Called):
             ("standardize", standardize, Standardization),
             ("recalibrate", recalibrate, Recalibration),
         ):
+            expected = f"{name}: expected one of fusednorm.{kind.__name__.lower()}s, got"
+            if isinstance(part, NormLayer):  # both of a kind: one would be lost
+                own = next((half.__name__ for half in part.halves if issubclass(half, kind)), None)
+                hint = f" (its own is {kind.__name__.lower()}s.{own})" if own else ""
+                raise TypeError(f"{expected} the whole layer {type(part).__name__}{hint}")
             if not isinstance(part, kind):
-                expected = f"one of fusednorm.{kind.__name__.lower()}s"
-                raise TypeError(f"{name}: expected {expected}, got {type(part).__name__}")
+                raise TypeError(f"{expected} {type(part).__name__}")
         if standardize.channels != recalibrate.channels:
             raise ValueError(
                 f"recalibrate: expected {standardize.channels} channels, as standardize has, got {recalibrate.channels}"

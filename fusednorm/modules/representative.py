@@ -7,15 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from fusednorm import checks, parts
-from fusednorm.heads.planes import PLANE_STATISTICS, POSITION_STATISTICS, Restrict
+from fusednorm.heads.planes import STATISTICS, Restrict
 from fusednorm.parts import Part
 
 from .affine import Affine
 from .batch_norm import RunningStatistics
-from .gates import check_restrict
 from .layer import NormLayer, new_parameter
-
-STATISTICS = (*PLANE_STATISTICS, *POSITION_STATISTICS)
 
 
 class Representative(RunningStatistics):
@@ -117,7 +114,7 @@ class Scaling(Affine):
     ) -> None:
         if scale is not None:
             checks.check_choice("scale", scale, STATISTICS, " or None")
-        check_restrict("restrict", restrict)
+        checks.check_restrict("restrict", restrict)
         self._build_affine(num_channels, affine, device, dtype)
         self.scale, self.restrict = scale, restrict
         for name in ("scale_weight", "scale_bias"):

@@ -3,6 +3,8 @@ statistics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class Switchable(RunningStatistics):
         momentum: float | None = 0.1,
         track_running_stats: bool = True,
         *,
-        scopes: tuple[str, ...] = DEFAULT_SCOPES,
+        scopes: Sequence[str] = DEFAULT_SCOPES,
         average: str = "moving",
         unbiased: bool = False,
         per_group: int = 1,
@@ -67,7 +69,7 @@ class Switchable(RunningStatistics):
         eps: float,
         momentum: float | None,
         track_running_stats: bool,
-        scopes: tuple[str, ...],
+        scopes: Sequence[str],
         average: str,
         unbiased: bool,
         per_group: int,
@@ -75,8 +77,7 @@ class Switchable(RunningStatistics):
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
-        scopes = tuple(scopes)
-        checks.check_scopes(scopes, SCOPES)
+        scopes = checks.check_scopes(scopes, SCOPES)
         checks.check_choice("average", average, AVERAGES)
         checks.check_count("num_features", num_features)
         checks.check_groups(per_group, num_features, "per_group")
@@ -126,12 +127,14 @@ class Switchable(RunningStatistics):
         """From now on only the scope of the largest ratio, for means and variances (and groups) each: sparse SN.
 
         The control parameters become a choice, 0 for the chosen scope and -1e4 for the others, and want no gradient
-        any more; the rest can be fine-tuned. `reset_parameters` undoes it.
+        any more, and have none: optimizers leave them alone. The rest can be fine-tuned. `reset_parameters` undoes it;
+        then make the optimizer anew, for its state of them is from before.
         """
         for weight in (self.mean_weight, self.var_weight):
             chosen = weight.argmax(-1, keepdim=True)
             weight.fill_(UNCHOSEN).scatter_(-1, chosen, 0.0)
             weight.requires_grad_(False)
+            weight.grad = None
 
     def extra_repr(self) -> str:
         text = f"{super().extra_repr()}, scopes={self.scopes}, average={self.average}, unbiased={self.unbiased}"
@@ -141,7 +144,7 @@ class Switchable(RunningStatistics):
 
 class _SwitchableNorm(NormLayer, Switchable, Affine):
     halves = (Switchable, Affine)
-    default_scopes: tuple[str, ...] = DEFAULT_SCOPES
+    default_scopes: Sequence[str] = DEFAULT_SCOPES
 
     def __init__(
         self,
@@ -151,7 +154,7 @@ class _SwitchableNorm(NormLayer, Switchable, Affine):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
-        scopes: tuple[str, ...] | None = None,
+        scopes: Sequence[str] | None = None,
         average: str = "moving",
         unbiased: bool = False,
         per_group: int = 1,

@@ -10,7 +10,6 @@ from fusednorm import checks
 from fusednorm.heads import (
     ATTENTION_ACTS,
     ATTENTION_INPUTS,
-    RESTRICTIONS,
     SIMILARITIES,
     Affine,
     Attentive,
@@ -92,7 +91,7 @@ def scaling(
     if statistic is None:
         return plain
     checks.check_choice("scale", statistic, SCALING_STATISTICS)
-    _check_restrict("restrict", restrict)
+    checks.check_restrict("restrict", restrict)
     own = "enhance" if statistic == "input_mean" else "scale"
     checks.check_parameter(f"{own}_weight", scale_weight, x, (x.shape[1],), required=True)
     checks.check_parameter(f"{own}_bias", scale_bias, x, (x.shape[1],), required=True)
@@ -111,7 +110,7 @@ def squeeze_excite(
 ) -> Part:
     """reduce_weight (h, C), reduce_bias (h), expand_weight (C, h), expand_bias (C)."""
     plain = affine(x, weight, bias)
-    _check_restrict("gate", gate)
+    checks.check_restrict("gate", gate)
     hidden, C = checks.check_rows("reduce_weight", reduce_weight), x.shape[1]
     checks.check_parameter("reduce_weight", reduce_weight, x, (hidden, C), required=True)
     checks.check_parameter("reduce_bias", reduce_bias, x, (hidden,))
@@ -125,7 +124,7 @@ def efficient_channel_attention(
 ) -> Part:
     """conv_weight (1, 1, k), k odd."""
     plain = affine(x, weight, bias)
-    _check_restrict("gate", gate)
+    checks.check_restrict("gate", gate)
     checks.check_window("conv_weight", conv_weight)
     checks.check_parameter("conv_weight", conv_weight, x, (1, 1, conv_weight.shape[-1]), required=True)
     return Part(EfficientChannelAttention(gate), (*plain.tensors, conv_weight))
@@ -207,8 +206,3 @@ def _with_norm(
     checks.check_batch_samples(name, x)
     tensors = (*tensors, norm.weight, norm.bias, None, None)
     return Part(head, tensors, running, norm.momentum, norm.counter) if trains else Part(head, tensors)
-
-
-def _check_restrict(name: str, value: object) -> None:
-    if not callable(value):
-        checks.check_choice(name, value, RESTRICTIONS, " or a function")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from fusednorm import checks
 from fusednorm.heads import SCOPES, Batch, FilterResponse, Group, Identity, Representative, Running, Switchable
-from fusednorm.heads.planes import PLANE_STATISTICS, POSITION_STATISTICS
+from fusednorm.heads.planes import STATISTICS
 
 from .part import Factor, Part
-
-CENTERS = (*PLANE_STATISTICS, *POSITION_STATISTICS)
 
 
 def batch(
@@ -55,14 +55,14 @@ def switchable(
     training: bool,
     momentum: Factor,
     eps: float,
-    scopes: tuple[str, ...],
+    scopes: Sequence[str],
     num_groups: int = 1,
     unbiased: bool = False,
     counter: Tensor | None = None,
 ) -> Part:
     """mean_weight and var_weight (k), or (groups of ratios, k)."""
     checks.check_eps("eps", eps)
-    checks.check_scopes(scopes, SCOPES)
+    scopes = checks.check_scopes(scopes, SCOPES)
     checks.check_ratios("mean_weight", mean_weight, x, len(scopes))
     checks.check_ratios("var_weight", var_weight, x, len(scopes))
     if "group" in scopes:
@@ -90,10 +90,10 @@ def representative(
     counter: Tensor | None = None,
 ) -> Part:
     """Statistics of x + center_weight K_m; without a center those of x."""
-    if center is None or center_weight is None:
+    if center is None:
         return batch(x, running_mean, running_var, training, momentum, eps, counter)
     checks.check_eps("eps", eps)
-    checks.check_choice("center", center, CENTERS)
+    checks.check_choice("center", center, STATISTICS)
     checks.check_parameter("center_weight", center_weight, x, (x.shape[1],), required=True)
     checks.check_running("", running_mean, running_var, x, (x.shape[1],))
     if training or running_mean is None or running_var is None:

@@ -75,6 +75,13 @@ def raises(kind, *words):
             ValueError,
             ("scopes", "'group'", "('batch', 'plane')"),
         ),
+        (lambda: fusednorm.SwitchableNorm2d(8, scopes="layer"), TypeError, ("scopes", "tuple or list", "'layer'")),
+        (lambda: fusednorm.SwitchableNorm2d(8, scopes=[["batch"]]), ValueError, ("scopes", "'group'", "[['batch']]")),
+        (
+            lambda: fusednorm.standardizations.Switchable(8, scopes=None),
+            TypeError,
+            ("scopes", "tuple or list", "NoneType"),
+        ),
         (lambda: fusednorm.SwitchableNorm2d(8, average="mean"), ValueError, ("average", "'moving', 'batch'", "'mean'")),
         (lambda: fusednorm.SwitchableNorm2d(8, per_group=3), ValueError, ("per_group", "divisor", "8", "3")),
         (lambda: fusednorm.SwitchableNorm2d(8, num_groups=5), ValueError, ("num_groups", "divisor", "8", "5")),
@@ -136,10 +143,16 @@ OF_IMAGES = [name for name in LAYERS if "2d" in name]
 OF_BATCHES = [*OF_IMAGES, "RecalibratedNorm"]
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "NormalizationAttention"])
+def test_other_channels(name):
+    """But for the layer that takes any number."""
+    with raises(ValueError, "x", "8 channels", "(4, 7, 5, 5)"):
+        LAYERS[name]()(torch.randn(4, 7, 5, 5))
+
+
 @pytest.mark.parametrize(
     ("x", "residual", "kind", "words"),
     [
-        (torch.randn(4, 7, 5, 5), None, ValueError, ("x", "8 channels", "(4, 7, 5, 5)")),
         (torch.randn(8), None, ValueError, ("x", "-D", "(8,)")),
         (torch.randn(2, 8, 2, 2, 2, 2), None, ValueError, ("x", "-D", "(2, 8, 2, 2, 2, 2)")),
         (torch.ones(4, 8, 5, 5, dtype=torch.int32), None, TypeError, ("x", "float32", "int32")),
@@ -153,8 +166,6 @@ OF_BATCHES = [*OF_IMAGES, "RecalibratedNorm"]
 )
 @pytest.mark.parametrize("name", LAYERS)
 def test_call(name, x, residual, kind, words):
-    if name == "NormalizationAttention" and "8 channels" in words:
-        pytest.skip("takes any number of channels")
     layer = LAYERS[name]()
     before = {k: v.clone() for k, v in layer.state_dict().items()}
     with raises(kind, *words):
@@ -195,6 +206,42 @@ def test_one_value_per_channel(name, track):
     assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
     if track:
         assert layer.eval()(torch.randn(1, 8, 1, 1)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("standardize", "recalibrate", "words"),
+    [
+        (
+            fusednorm.BatchNorm2d(8),
+            None,
+            ("standardize", "standardizations", "layer BatchNorm2d", "standardizations.Batch)"),
+        ),
+        (
+            fusednorm.RepresentativeBatchNorm1d(8),
+            None,
+            ("standardize", "layer RepresentativeBatchNorm1d", "standardizations.Representative)"),
+        ),
+        (fusednorm.GroupNorm(2, 8), None, ("standardize", "layer GroupNorm", "standardizations.Group)")),
+        (
+            None,
+            fusednorm.SqueezeExcite(8),
+            ("recalibrate", "recalibrations", "layer SqueezeExcite", "recalibrations.SqueezeExcite)"),
+        ),
+        (
+            None,
+            fusednorm.AttentiveBatchNorm2d(8),
+            ("recalibrate", "layer AttentiveBatchNorm2d", "recalibrations.Attentive)"),
+        ),
+        (None, fusednorm.NormalizationAttention(), ("recalibrate", "layer", "recalibrations.NormalizationAttention)")),
+        (fusednorm.recalibrations.Affine(8), None, ("standardize", "standardizations", "got Affine")),
+    ],
+)
+def test_parts(standardize, recalibrate, words):
+    """A whole layer is both kinds of part, and would lose one of its halves."""
+    standardize = fusednorm.standardizations.Batch(8) if standardize is None else standardize
+    recalibrate = fusednorm.recalibrations.Affine(8) if recalibrate is None else recalibrate
+    with raises(TypeError, *words):
+        fusednorm.RecalibratedNorm(standardize, recalibrate)
 
 
 def test_own_names():
@@ -271,9 +318,41 @@ def attentive(**other):
             ("center", "'mean'", "'max'"),
         ),
         (
-            lambda: F.representative_batch_norm(X, scale="mean", training=True),
+            lambda: F.representative_batch_norm(X, center=None, scale="mean", training=True),
             TypeError,
-            ("scale_weight", "tensor", "NoneType"),
+            ("scale_weight", "tensor", "scale is 'mean'", "NoneType"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center=None, scale_weight=V, training=True),
+            TypeError,
+            ("scale_bias", "tensor", "scale is 'mean'", "NoneType"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, scale=None, training=True),
+            TypeError,
+            ("center_weight", "tensor", "center is 'mean'", "NoneType"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center="bogus", scale=None, training=True),
+            ValueError,
+            ("center", "'spatial_std' or None", "'bogus'"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center=None, center_weight=V[:7], scale=None, training=True),
+            ValueError,
+            ("center_weight", "None", "center is None", "Tensor"),
+        ),
+        (
+            lambda: F.representative_batch_norm(X, center=None, scale=None, scale_bias=V, training=True),
+            ValueError,
+            ("scale_bias", "None", "scale is None", "Tensor"),
+        ),
+        (
+            lambda: F.representative_batch_norm(
+                X, center=None, scale="input_mean", scale_weight=V, scale_bias=V, training=True
+            ),
+            ValueError,
+            ("scale", "'spatial_std' or None", "'input_mean'"),
         ),
         (
             lambda: F.representative_batch_norm(X, center_weight=V[:7], scale=None, training=True),
@@ -281,7 +360,9 @@ def attentive(**other):
             ("center_weight", "(8,)", "(7,)"),
         ),
         (
-            lambda: F.representative_batch_norm(X, scale_weight=V, scale_bias=V, restrict="relu", training=True),
+            lambda: F.representative_batch_norm(
+                X, center=None, scale_weight=V, scale_bias=V, restrict="relu", training=True
+            ),
             ValueError,
             ("restrict", "'sigmoid'", "a function", "'relu'"),
         ),
@@ -295,7 +376,9 @@ def attentive(**other):
         (lambda: F.switchable_norm(X, torch.ones(3, 3), V[:3]), ValueError, ("mean_weight", "(3,)", "(3, 3)")),
         (lambda: F.switchable_norm(X, None, V[:3]), TypeError, ("mean_weight", "tensor", "NoneType")),
         (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=("all",)), ValueError, ("scopes", "'layer'", "('all',)")),
-        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=["layer"]), ValueError, ("scopes", "'layer'", "['layer']")),
+        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=["all"]), ValueError, ("scopes", "'layer'", "['all']")),
+        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes="layer"), TypeError, ("scopes", "tuple or list", "'layer'")),
+        (lambda: F.switchable_norm(X, V[:1], V[:1], scopes=None), TypeError, ("scopes", "tuple or list", "NoneType")),
         (
             lambda: F.switchable_norm(X, V[:1], V[:1], scopes=("group",), num_groups=3),
             ValueError,

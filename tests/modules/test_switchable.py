@@ -326,3 +326,26 @@ def test_one_sample_without_the_batch_scope(scopes):
     assert layer(torch.randn(1, 6, 1, 1)).isfinite().all()
     with pytest.raises(ValueError, match="x: expected more than one value per channel"):
         SwitchableNorm2d(6)(torch.randn(1, 6, 1, 1))
+
+
+def test_scopes_in_a_list():
+    x, weight = torch.randn(4, 6, 5, 3), torch.tensor([0.3, -0.2])
+    ours, theirs = (
+        fusednorm.functional.switchable_norm(x, weight, weight, scopes=kind(("layer", "instance")))
+        for kind in (list, tuple)
+    )
+    assert torch.equal(ours, theirs)
+    assert SwitchableNorm2d(6, scopes=["layer"]).scopes == ("layer",)
+
+
+def test_sparsify_leaves_no_gradients():
+    """An optimizer would step along those from before."""
+    layer = SwitchableNorm2d(6)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    layer(torch.randn(4, 6, 5, 3)).square().sum().backward()
+    optimizer.step()
+    layer.sparsify()
+    before = copy.deepcopy(layer.state_dict())
+    optimizer.step()
+    for name in ("mean_weight", "var_weight"):
+        assert torch.equal(getattr(layer, name), before[name])
