@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from .engine.activations import NAMES as ACTIVATIONS
 from .heads import RESTRICTIONS
+from .heads.user import scale_and_shift
 
 FLOAT_TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -156,43 +158,46 @@ def check_batch_samples(name: str, x: Tensor) -> None:
         )
 
 
-_checked_heads: weakref.WeakSet[Any] = weakref.WeakSet()
+# By id, not hash: a head need have neither a hash nor weak references; without these it is checked at every pass.
+_checked_heads: dict[int, weakref.ref[Any]] = {}
 
 
 def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ...]) -> None:
-    """A user's head: its results' shapes, and that it closes over no tensor that wants a gradient. Once a head."""
-    if torch.compiler.is_compiling() or head in _checked_heads or x.numel() == 0:
+    """A user's head: its results, that it closes over no tensor that wants a gradient, and writes to no parameter.
+
+    At its first pass, and whenever it is compiled; what changes later is not seen.
+    """
+    compiling = torch.compiler.is_compiling()
+    if x.numel() == 0 or (not compiling and id(head) in _checked_heads):
         return
     wide = torch.promote_types(x.dtype, torch.float32)
     planes = torch.ones(x.shape[:2], dtype=wide, device=x.device)
+    lent = [_lent(t, wide) for t in parameters]
     with torch.enable_grad():
         if isinstance(head, nn.Module):
-            own = {name: _lent(t, wide) for name, t in (*head.named_parameters(), *head.named_buffers())}
+            own = {name: _lent(t, wide) for name, t in head.named_parameters()}
+            lent = list(own.values())
+            own |= {name: _lent(t, wide) for name, t in head.named_buffers()}
             found = torch.func.functional_call(head, own, (planes, planes.clone()))
         else:
-            found = head(planes, planes.clone(), *(_lent(t, wide) for t in parameters))
-    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(t, Tensor) for t in found):
-        raise TypeError(f"head: expected it to return a tuple (scale, shift) of tensors, got {_kinds(found)}")
-    for name, t in zip(("scale", "shift"), found, strict=True):
+            found = head(planes, planes.clone(), *lent)
+    for name, t in zip(("scale", "shift"), scale_and_shift(found, x.shape[:2]), strict=True):
         if t.requires_grad:
             raise ValueError(
                 f"head: expected every tensor that wants a gradient among its parameters, {name} closes over one"
             )
-        ends = zip(reversed(t.shape), reversed(planes.shape), strict=False)
-        if t.dim() > 2 or any(ours not in (1, theirs) for ours, theirs in ends):
-            raise ValueError(f"head: expected {name} to broadcast to {tuple(planes.shape)}, got shape {tuple(t.shape)}")
-    _checked_heads.add(head)
+    if compiling:
+        return
+    if any(t._version for t in lent):
+        raise ValueError("head: expected it to leave its parameters as they are, it writes to one")
+    with contextlib.suppress(TypeError):  # no weak references
+        key, known = id(head), _checked_heads
+        known[key] = weakref.ref(head, lambda _: known.pop(key, None))
 
 
 def _lent(t: Tensor, dtype: torch.dtype) -> Tensor:
     """A copy, as the engine gives it to a head."""
     return t.detach().to(dtype, copy=True) if t.is_floating_point() else t.detach().clone()
-
-
-def _kinds(found: object) -> str:
-    if isinstance(found, tuple):
-        return f"({', '.join(type(t).__name__ for t in found)})"
-    return type(found).__name__
 
 
 def _kind(value: object) -> str:

@@ -381,7 +381,7 @@ def fused_norm(
     """act(scale*x + shift + residual) with (scale, shift) = head(mean, var, *parameters): see FusedNorm.
 
     head is a function, or an nn.Module that has its parameters itself. A function must be given every tensor that
-    wants a gradient.
+    wants a gradient: its first pass, or its compilation, raises ValueError for another.
     """
     checks.check_input(x)
     if not callable(head):

@@ -139,8 +139,14 @@ class FusedNorm(nn.Module):
 
     Args:
         head: an nn.Module or function of mean and var, differentiable, the same whenever it is called with the same
-            (backward calls it again: no dropout, and buffers are read only). Parameters must be an nn.Module's.
+            (backward calls it again: no dropout, and buffers are read only). Parameters must be an nn.Module's. It
+            may write to mean and var, which are its own.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+
+    Raises, when called (under torch.compile, while it is traced):
+        TypeError: head does not return two real tensors.
+        ValueError: these don't broadcast to (N, C); a residual unlike x; and in the head's first pass, or when it is
+            compiled, a tensor that wants a gradient and is none of the head's parameters. Later ones are not noticed.
     """
 
     def __init__(self, head: Callable[..., Any], act: str | None = None) -> None:

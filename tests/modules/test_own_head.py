@@ -233,51 +233,6 @@ def test_copies():
     assert "act=relu" in repr(layer)
 
 
-class Returns(nn.Module):
-    def __init__(self, what):
-        super().__init__()
-        self.what = what
-
-    def forward(self, mean, var):
-        return self.what(mean, var)
-
-
-OUTSIDE = torch.ones(6, requires_grad=True)
-WRONG = [
-    (lambda m, v: m, TypeError, "tuple (scale, shift) of tensors, got Tensor"),
-    (lambda m, v: [m, v], TypeError, "tuple (scale, shift) of tensors, got list"),
-    (lambda m, v: (m, v, v), TypeError, "tuple (scale, shift) of tensors, got (Tensor, Tensor, Tensor)"),
-    (lambda m, v: (m, 1.0), TypeError, "tuple (scale, shift) of tensors, got (Tensor, float)"),
-    (lambda m, v: (m[:, :2], v), ValueError, "scale to broadcast to (4, 6), got shape (4, 2)"),
-    (lambda m, v: (m, v[..., None]), ValueError, "shift to broadcast to (4, 6), got shape (4, 6, 1)"),
-    (lambda m, v: (m * OUTSIDE, v), ValueError, "among its parameters, scale closes over one"),
-    (lambda m, v: (m, v + OUTSIDE), ValueError, "among its parameters, shift closes over one"),
-]
-
-
-@pytest.mark.parametrize(("what", "kind", "words"), WRONG, ids=[words for *_, words in WRONG])
-@pytest.mark.parametrize("module", [False, True], ids=["function", "module"])
-def test_wrong_heads(module, what, kind, words):
-    layer = fusednorm.FusedNorm(Returns(what) if module else lambda m, v: what(m, v))
-    for _ in range(2):  # and again: the first failure is no licence
-        with pytest.raises(kind, match="head: expected .*" + re.escape(words)):
-            layer(torch.randn(4, 6, 5, 3))
-
-
-def test_bad_input():
-    x, head = torch.randn(4, 6, 5, 3), Gated(6)
-    with pytest.raises(TypeError, match=r"parameters: expected none beside an nn.Module"):
-        fused_norm(x, head, torch.ones(6))
-    with pytest.raises(TypeError, match=r"head: expected an nn.Module or a function of mean and var, got Tensor"):
-        fused_norm(x, torch.ones(6))
-    with pytest.raises(ValueError, match=r"act: expected one of .*, got 'tanh'"):
-        fusednorm.FusedNorm(head, "tanh")
-    with pytest.raises(ValueError, match="residual: expected x's shape"):
-        fusednorm.FusedNorm(head)(x, x[:1])
-    with pytest.raises(TypeError, match="x: expected float32, float64, bfloat16 or float16, got int64"):
-        fusednorm.FusedNorm(head)(torch.ones(4, 6, dtype=torch.long))
-
-
 def blocks():
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
