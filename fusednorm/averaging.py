@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .modules.batch_norm import RunningStatistics
+from .modules.layer import RecalibratedNorm, Recalibration, Standardization
 from .modules.switchable import Switchable
 
 
@@ -16,10 +18,12 @@ from .modules.switchable import Switchable
 def average_statistics(model: nn.Module, batches: Iterable[Any], pooled: bool = False) -> None:
     """Set the running statistics of a model's layers to the averages over some batches.
 
-    The network is frozen and runs each batch with batch statistics in those layers, everything else as in
-    evaluation; running_mean and running_var become the averages of the batches' means and variances (SN section 3,
-    "Inference"), num_batches_tracked their number. The layers are those with average="batch", or, where there are none,
-    all fused layers with running statistics. Training and evaluation modes are afterwards as they were.
+    The network is frozen and runs each batch (eagerly, where it is compiled too) with batch statistics in those layers,
+    everything else as in evaluation; running_mean and running_var become the averages of the means and variances (SN
+    section 3, "Inference") over a layer's calls, num_batches_tracked their number: a layer that is called twice a batch
+    has two, an empty map counts as none. They are summed in float64 and rounded once, to the buffers' type. The layers
+    are those with average="batch", or, where there are none, all fused layers with running statistics. Training and
+    evaluation modes are afterwards as they were.
 
     Args:
         model: a network, or a layer.
@@ -28,77 +32,132 @@ def average_statistics(model: nn.Module, batches: Iterable[Any], pooled: bool = 
             official code's helper took it.
 
     Raises (and leaves all as it was):
-        ValueError: no layer has running statistics, or there is no batch.
+        ValueError: no layer has running statistics, there is no batch, or a layer ran on none.
     """
-    tracking = [m for m in model.modules() if isinstance(m, RunningStatistics) and m.running_mean is not None]
-    layers = [m for m in tracking if isinstance(m, Switchable) and m.average == "batch"] or tracking
-    if not layers:
+    tracking = {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, RunningStatistics) and m.running_mean is not None and m.num_batches_tracked is not None
+    }
+    chosen = {name: m for name, m in tracking.items() if isinstance(m, Switchable) and m.average == "batch"} or tracking
+    if not chosen:
         raise ValueError("model: expected a fused layer with running statistics, there is none")
-    modes = {m: m.training for m in model.modules()}
-    before = [(layer.momentum, layer.average if isinstance(layer, Switchable) else "moving") for layer in layers]
-    statistics = [[buffer.clone() for buffer in layer.buffers(recurse=False)] for layer in layers]
-    sums = [_Sums() for _ in layers]
+    layers = [_Watched(name, layer) for name, layer in chosen.items()]
     count = 0
-    try:
-        model.eval()
-        for layer in layers:
-            layer.train()
-            layer.momentum = 1.0  # the running statistics are the batch's
-            if isinstance(layer, Switchable):
-                layer.average = "moving"
+    # Compiled code would not call the hooks.
+    with _frozen(model, layers), _looking_after_calls(model, layers), torch.compiler.set_stance("force_eager"):
         for batch in batches:
             _call(model, batch)
             count += 1
-            for layer, total in zip(layers, sums, strict=True):
-                total.add(layer)
-    except BaseException:
-        for layer, kept in zip(layers, statistics, strict=True):
-            for buffer, old in zip(layer.buffers(recurse=False), kept, strict=True):
-                buffer.copy_(old)
-        raise
-    finally:
-        for layer, (momentum, average) in zip(layers, before, strict=True):
-            layer.momentum = momentum
-            if isinstance(layer, Switchable):
-                layer.average = average
-        for module, training in modes.items():
-            module.training = training
+            for layer in layers:
+                layer.look()
     if count == 0:
         raise ValueError("batches: expected at least one")
-    for layer, total in zip(layers, sums, strict=True):
-        total.write(layer, count, pooled)
+    idle = [repr(layer.name) for layer in layers if layer.count == 0]
+    if idle:
+        raise ValueError(
+            f"model: expected every layer to run on a batch that is not empty, got none in {', '.join(idle)}"
+        )
+    for layer in layers:
+        layer.write(pooled)
 
 
-class _Sums:
-    """Of a layer's statistics over batches, around the first batch's means."""
+class _Watched:
+    """A layer's statistics over its calls, summed around those of the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, layer: RunningStatistics) -> None:
+        self.name, self.layer = name or type(layer).__name__, layer
+        self.buffers = [layer.running_mean, layer.running_var, layer.num_batches_tracked]
+        self.momentum, self.average = layer.momentum, layer.average if isinstance(layer, Switchable) else None
+        self.count = 0
         self.origin: Tensor | None = None
         self.mean: Tensor | float = 0.0
         self.square: Tensor | float = 0.0
         self.var: Tensor | float = 0.0
 
-    def add(self, layer: RunningStatistics) -> None:
+    def lend(self) -> None:
+        """Wide buffers that take each call's statistics as they are, and a counter on the host to see that it did."""
+        layer, (mean, var, _) = self.layer, self.buffers
+        assert mean is not None
+        assert var is not None
+        layer.running_mean = torch.zeros_like(mean, dtype=torch.promote_types(mean.dtype, torch.float32))
+        layer.running_var = torch.zeros_like(var, dtype=layer.running_mean.dtype)
+        layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
+        layer.momentum = 1.0
+        if isinstance(layer, Switchable):
+            layer.average = "moving"
+        layer.train()
+
+    def restore(self) -> None:
+        layer = self.layer
+        layer.running_mean, layer.running_var, layer.num_batches_tracked = self.buffers
+        layer.momentum = self.momentum
+        if isinstance(layer, Switchable) and self.average is not None:
+            layer.average = self.average
+
+    def look(self) -> None:
+        """Take the statistics of the call that has been, if one has."""
+        layer = self.layer
+        assert layer.num_batches_tracked is not None
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        mean = layer.running_mean.to(torch.float64, copy=True)  # not an alias: the next batch overwrites it
-        var = layer.running_var.double()
+        calls = int(layer.num_batches_tracked) - self.count
+        if calls == 0:
+            return
+        if calls > 1:
+            raise ValueError(f"model: expected {self.name!r} to be called as a module, its forward was called directly")
+        mean, var = layer.running_mean.to(torch.float64, copy=True), layer.running_var.double()
         self.origin = mean if self.origin is None else self.origin
         self.mean = self.mean + (mean - self.origin)
         self.square = self.square + (mean - self.origin).square()
         self.var = self.var + var
+        self.count += 1
 
-    def write(self, layer: RunningStatistics, count: int, pooled: bool) -> None:
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
-        assert layer.num_batches_tracked is not None
+    def write(self, pooled: bool) -> None:
+        running_mean, running_var, counter = self.buffers
         assert self.origin is not None
-        mean, var = self.mean / count, self.var / count
+        assert running_mean is not None
+        assert running_var is not None
+        assert counter is not None
+        mean, var = self.mean / self.count, self.var / self.count
         if pooled:
-            var = var + self.square / count - torch.as_tensor(mean).square()
-        layer.running_mean.copy_(self.origin + mean)
-        layer.running_var.copy_(torch.as_tensor(var))
-        layer.num_batches_tracked.fill_(count)
+            var = var + self.square / self.count - torch.as_tensor(mean).square()
+        running_mean.copy_(self.origin + mean)
+        running_var.copy_(torch.as_tensor(var))
+        counter.fill_(self.count)
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module, layers: list[_Watched]) -> Iterator[None]:
+    """In evaluation, but for the layers, which collect; modes, options and buffers are afterwards the old ones."""
+    modes = {m: m.training for m in model.modules()}
+    try:
+        model.eval()
+        for layer in layers:
+            layer.lend()
+        yield
+    finally:
+        for layer in layers:
+            layer.restore()
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextlib.contextmanager
+def _looking_after_calls(model: nn.Module, layers: list[_Watched]) -> Iterator[None]:
+    """A part is not called itself: whatever of ours holds a layer looks after it."""
+    handles = []
+    for module in model.modules():
+        if isinstance(module, (Standardization, Recalibration, RecalibratedNorm)):
+            inside = set(module.modules())
+            for layer in layers:
+                if layer.layer in inside:
+                    handles.append(module.register_forward_hook(lambda *_, layer=layer: layer.look()))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _call(model: nn.Module, batch: Any) -> None:
