@@ -335,19 +335,27 @@ def filter_response_norm(
     *,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C)."""
+    """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C).
+
+    Where both are equal the gradient is the threshold's.
+    """
     checks.check_input(x)
     checks.check_parameter("bias", bias, x, (x.shape[1],), required=True)
     checks.check_parameter("threshold", threshold, x, (x.shape[1],))
     standardize = parts.filter_response(eps)
     if threshold is None:
         return parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
-    # max(z, t) = relu(z - t) + t; the first part in the engine's passes. Not in 16 bits: t's gradient is the difference
-    # of two sums.
     wide = torch.promote_types(x.dtype, torch.float32)
     bias, threshold = bias.to(wide), threshold.to(wide)
-    y = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu")
-    return (y + threshold.view(-1, *(1 for _ in x.shape[2:]))).to(x.dtype)
+    bias = torch.where(threshold.isnan(), threshold, bias)  # a comparison would hide it
+    z = parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
+    level = threshold.view(-1, *(1 for _ in x.shape[2:]))
+    if wide == x.dtype:
+        below = z <= level
+    else:  # before rounding: rounded values are often just the threshold, and the gradient is one or the other's
+        with torch.no_grad():
+            below = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu") == 0
+    return torch.where(below, level, z).to(x.dtype)
 
 
 def normalization_attention(
