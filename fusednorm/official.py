@@ -18,6 +18,8 @@ Which layer of ours computes what an official module does:
     NA   NALayer(C) of resnet_na4, na6, mobilenet_na    NormalizationAttention(similarity="mean_difference",
                                                                                unbiased=True)
          NALayer(C) of resnet_na3                       NormalizationAttention(similarity=None, unbiased=True)
+         NALayer(C) of resnet_na5                       none: embedding=True computes it, but the names that its two
+                                                        networks have in checkpoints are not known here
          SELayer(C, r)                                  SqueezeExcite(C, r)
 
 Momenta are in no checkpoint. SN's official one weighs the old value and ours, as torch's, the new: ours = 1 - theirs.
@@ -41,10 +43,14 @@ class Converted(OrderedDict[str, Any]):
     source: every other name of ours -> its name in the checkpoint.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.initialized: list[str] = []
-        self.source: dict[str, str] = {}
+    def __init__(self, *entries: Any, **more: Any) -> None:  # as dict's: copies and | call it
+        super().__init__(*entries, **more)
+        before = entries[0] if entries and isinstance(entries[0], Converted) else None
+        self.initialized: list[str] = list(before.initialized) if before is not None else []
+        self.source: dict[str, str] = dict(before.source) if before is not None else {}
+
+    def copy(self) -> Converted:
+        return Converted(self)
 
 
 class _Rule(NamedTuple):
@@ -189,11 +195,15 @@ def convert_state_dict(
         The state dict with attributes `initialized` and `source`, see Converted. It shares memory with its sources.
 
     Raises:
-        ValueError: names all that is missing or left over or has a wrong shape.
+        TypeError: layer_or_model is no module, or state_dict no mapping.
+        ValueError: names all that is missing or left over or has a wrong shape; a NormalizationAttention with embedding
+            (see the table at the head of this file).
     """
+    _check_arguments(layer_or_model, state_dict)
     if batches is not None:
         checks.check_count("batches", batches)
     expected, places = layer_or_model.state_dict(), _places(layer_or_model)
+    _refuse_embedding(places)
     optional = _missing_in_batch_norm(places, state_dict)
     left, missing, misfits = dict(state_dict), [], []
     result = Converted()
@@ -212,7 +222,7 @@ def convert_state_dict(
             result.initialized.append(name)
         else:
             missing.append(source if source == name else f"{source} (here {name})")
-    _refuse(missing, left, misfits)
+    _refuse(missing, left, misfits, _wrapper_hint(state_dict, left))
 
     for name in result.source:
         if name in places and places[name].is_ratio:
@@ -238,9 +248,13 @@ def to_official(layer_or_model: nn.Module, state_dict: Mapping[str, Any] | None 
     computes the same, the table at the head of this file says.
 
     Raises:
-        ValueError: a SwitchableNorm with the scope "group" or per_group > 1, or state_dict is not the model's.
+        TypeError: layer_or_model is no module, or state_dict no mapping.
+        ValueError: a SwitchableNorm with the scope "group" or per_group > 1, a NormalizationAttention with embedding,
+            or state_dict is not the model's.
     """
+    _check_arguments(layer_or_model, {} if state_dict is None else state_dict)
     expected, places = layer_or_model.state_dict(), _places(layer_or_model)
+    _refuse_embedding(places)
     own = expected if state_dict is None else state_dict
     _refuse([name for name in expected if name not in own], [name for name in own if name not in expected], [])
     result: OrderedDict[str, Any] = OrderedDict()
@@ -302,9 +316,36 @@ def _official_order(scopes: Sequence[str]) -> list[str]:
     return sorted(scopes, key=_SCOPES.index)
 
 
-def _refuse(missing: Collection[str], left: Collection[str], misfits: Collection[str]) -> None:
+def _check_arguments(model: object, state_dict: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"layer_or_model: expected an nn.Module, got {type(model).__name__}")
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict: expected a mapping from names to tensors, got {type(state_dict).__name__}")
+
+
+def _refuse_embedding(places: Mapping[str, _Place]) -> None:
+    for name, place in places.items():
+        if place.rule is _NA and place.name.startswith(("query.", "key.")):
+            raise ValueError(
+                f"{name}: expected a NormalizationAttention without embedding, the names that resnet_na5 gives its "
+                "parameters are not known"
+            )
+
+
+def _wrapper_hint(state_dict: Mapping[str, Any], left: Collection[str]) -> str:
+    """Where the names are further in: what trainers and wrappers put around a state dict."""
+    for name, value in state_dict.items():
+        if isinstance(value, Mapping):
+            return f"a state dict may be inside: state_dict[{name!r}]"
+    if left and all(name.startswith("module.") for name in left):
+        return "all names left over have a wrapper's prefix: take 'module.' off them"
+    return ""
+
+
+def _refuse(missing: Collection[str], left: Collection[str], misfits: Collection[str], hint: str = "") -> None:
     lines = [f"missing: {', '.join(missing)}"] if missing else []
     lines += [f"left over: {', '.join(left)}"] if left else []
     lines += misfits
     if lines:
+        lines += [hint] if hint else []
         raise ValueError("\n    ".join(["state_dict: expected what the model has:", *lines]))
