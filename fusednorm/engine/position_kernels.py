@@ -41,6 +41,8 @@ def position_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over channels of e = scale*(x - center) + shift + outer*t, at each position."""
     e = _standardized(x, center, scale, shift, outer, t).reshape(*x.shape[:2], positions(x))
+    if x.numel() == 0:  # var_mean would warn, and give NaN
+        return e.new_zeros((e.shape[0], e.shape[2])), e.new_zeros((e.shape[0], e.shape[2]))
     var, mean = torch.var_mean(e, dim=1, correction=0)
     return mean, var
 

@@ -15,6 +15,8 @@ from .layout import compute_dtype, is_channels_last, mask_shape, mean_dtype, per
 def plane_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of every plane."""
     N, C = x.shape[:2]
+    if x.numel() == 0:  # var_mean would warn, and give NaN
+        return x.new_zeros((N, C), dtype=mean_dtype(x)), x.new_zeros((N, C), dtype=compute_dtype(x))
     planes = x.reshape(N, C, positions(x)).to(compute_dtype(x))
     var, rounded = torch.var_mean(planes, dim=-1, correction=0)
     rest = (planes - rounded.unsqueeze(-1)).mean(-1)

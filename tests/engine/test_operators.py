@@ -177,3 +177,16 @@ def test_documented():
         page = " ".join(file.read().split())
     for name, schema in operators.SCHEMAS.items():
         assert f"{name}{schema}" in page, name
+
+
+@pytest.mark.filterwarnings("error:.*degrees of freedom")
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4), (2, 0, 4, 4), (0, 3)], ids=str)
+def test_moments_of_nothing(shape):
+    """Of the `torch` backend: zeros, without a warning."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        mean, var = torch.ops.fusednorm.plane_moments.torch(torch.randn(shape).to(dtype))
+        assert mean.shape == var.shape == shape[:2]
+        assert mean.dtype == torch.float64
+        assert var.dtype == torch.promote_types(dtype, torch.float32)
+        assert not mean.any()
+        assert not var.any()

@@ -180,7 +180,8 @@ def test_opcheck(backend, layout):
             torch.library.opcheck(operator, args, test_utils=UTILITIES)
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4)], ids=str)
+@pytest.mark.filterwarnings("error:.*degrees of freedom")
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4), (2, 0, 4, 4)], ids=str)
 @pytest.mark.parametrize("backend", OPAQUE)
 def test_empty(backend, shape):
     x, dy, residual = (torch.randn(shape) for _ in range(3))
