@@ -1,4 +1,5 @@
-"""Recalibrations, for fusednorm.RecalibratedNorm; each takes the number of channels."""
+"""Recalibrations, for fusednorm.RecalibratedNorm; each takes the number of channels. Errors in constructing and
+calling them are those of the layers that have them, and of fusednorm.modules.layer.Recalibration."""
 
 from .modules.affine import Affine
 from .modules.attentive import Attentive

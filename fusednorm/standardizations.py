@@ -1,4 +1,5 @@
-"""Standardizations, for fusednorm.RecalibratedNorm; each takes the number of channels."""
+"""Standardizations, for fusednorm.RecalibratedNorm; each takes the number of channels. Errors in constructing
+and calling them are those of the layers that have them, and of fusednorm.modules.layer.Standardization."""
 
 from .modules.batch_norm import Batch
 from .modules.gates import Identity

@@ -20,6 +20,10 @@ class SqueezeExcite(NormLayer, Identity, gates.SqueezeExcite):
     x, residual and the result are (N, C, *positions). Arguments and parameters as
     fusednorm.recalibrations.SqueezeExcite's, without weight and bias, and `act`: "relu", "relu6", "leaky_relu",
     "silu", "hardswish", "gelu" or None.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, an unknown act or gate, a reduction below 1.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (Identity, gates.SqueezeExcite)
@@ -48,6 +52,10 @@ class EfficientChannelAttention(NormLayer, Identity, gates.EfficientChannelAtten
 
     x, residual and the result are (N, C, *positions). Arguments and parameters as
     fusednorm.recalibrations.EfficientChannelAttention's, without weight and bias, and `act` as SqueezeExcite's.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, an unknown act or gate, an even kernel_size.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (Identity, gates.EfficientChannelAttention)
@@ -75,6 +83,10 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
 
     x, residual and the result are (N, C, *positions). Arguments, parameters and buffers as
     fusednorm.recalibrations.StyleRecalibration's, without weight and bias, and `act` as SqueezeExcite's.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, an unknown act; one sample in training.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (Identity, gates.StyleRecalibration)
@@ -100,7 +112,12 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
 class GatherExcite(NormLayer, Identity, gates.GatherExcite):
     """act(x sigmoid(m) + residual), m the plane means of x: GE-theta-minus of global extent (Hu et al., 2018).
 
-    x, residual and the result are (N, C, *positions). No parameters. `act` as SqueezeExcite's.
+    x, residual and the result are (N, C, *positions). No parameters. `act` as SqueezeExcite's. The paper's
+    smaller extents, and GE-theta with its parameters, are not here.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, an unknown act.
+        TypeError: x is not floating point.
     """
 
     halves = (Identity, gates.GatherExcite)
@@ -136,7 +153,7 @@ class NormalizationAttention(NormLayer, Standardization, normalization_attention
         C, H, W)
             input only (the ablation of section 5.2).
         unbiased: see above.
-        eps: see above.
+        eps: see above. With 0 a context that is the same in all channels gives NaN.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         device, dtype: of the parameters.
 
@@ -144,7 +161,8 @@ class NormalizationAttention(NormLayer, Standardization, normalization_attention
 
     Raises:
         ValueError: unknown options, embedding without "mean_difference" or of other than 4-D input, a residual unlike
-        x.
+            x.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (normalization_attention.NormalizationAttention,)

@@ -62,7 +62,10 @@ class SqueezeExcite(Gate):
             nn.Module, with which the layer runs in plain PyTorch; the gradients of its parameters are autograd's.
 
     Parameters: weight, bias (C); reduce.weight (h, C), reduce.bias (h), expand.weight (C, h), expand.bias (C), which
-    start as nn.Linear's.
+    start as nn.Linear's. The paper's eq. 3 has no b1 and b2.
+
+    Raises:
+        ValueError: a reduction below 1, an unknown gate. TypeError: a number that is none.
     """
 
     def __init__(
@@ -119,10 +122,14 @@ class EfficientChannelAttention(Gate):
 
     Args:
         num_channels: C.
-        kernel_size: k, odd; None for the paper's, |log2(C)/2 + 1/2| made odd.
+        kernel_size: k, odd; None for the paper's, |log2(C)/2 + 1/2| made odd (the official layer is given k, with a
+            default of 3). Channels beyond the ends are 0.
         affine, gate: as in SqueezeExcite.
 
     Parameters: weight, bias (C); conv.weight (1, 1, k), which starts as nn.Conv1d's.
+
+    Raises:
+        ValueError: an even kernel_size, an unknown gate. TypeError: a number that is none.
     """
 
     def __init__(
@@ -175,7 +182,9 @@ class EfficientChannelAttention(Gate):
 class StyleRecalibration(Gate):
     """y = lambda z, lambda = sigmoid(BN(style_weight . (mean, std))), channel by channel (SRM, Lee, Kim & Nam, 2019).
 
-    mean and std = sqrt(v + eps), v biased, are those of the planes of z; BN is over samples, per channel, eps 1e-5.
+    mean and std = sqrt(v + eps), v biased, are those of the planes of z; BN is over samples, per channel, eps 1e-5. The
+    paper's v is biased too; the official code takes torch's default, the unbiased one. Its std is sqrt(S/(S - 1)) times
+    ours, but for eps: by that multiply style_weight[:, 1] of its checkpoints.
 
     Args:
         num_channels: C.
@@ -184,6 +193,9 @@ class StyleRecalibration(Gate):
         track_running_stats: as BatchNorm's, of the BN.
 
     Parameters and buffers: weight, bias (C); style_weight (C, 2), which starts as 0; norm.*, a BatchNorm1d's.
+
+    Raises:
+        ValueError: eps below 0; one sample in training. TypeError: a number that is none.
     """
 
     def __init__(

@@ -15,7 +15,12 @@ DIMS = (2, 3, 4, 5)
 
 
 class Standardization(nn.Module):
-    """A standardization of `channels` channels. Called alone it gives x_hat; x (N, C, *positions)."""
+    """A standardization of `channels` channels. Called alone it gives x_hat; x (N, C, *positions).
+
+    Raises:
+        ValueError: wrong dimensions or channels, too few values for the statistics.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
+    """
 
     channels: int
 
@@ -29,7 +34,12 @@ class Standardization(nn.Module):
 
 
 class Recalibration(nn.Module):
-    """A recalibration of `channels` channels. Called alone it takes x as it is; x (N, C, *positions)."""
+    """A recalibration of `channels` channels. Called alone it takes x as it is; x (N, C, *positions).
+
+    Raises:
+        ValueError: wrong dimensions or channels, too few samples for statistics over them.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
+    """
 
     channels: int
 
@@ -87,6 +97,9 @@ class NormLayer(_Called):
 
 class RecalibratedNorm(_Called):
     """act(recalibrated(standardized(x)) + residual): any standardization with any recalibration, in the fused passes.
+
+    One pair has no passes in common, and runs as two layers, one after the other: Representative with a spatial center,
+    and NormalizationAttention (with a similarity). Both look over positions.
 
     Args:
         standardize: one of fusednorm.standardizations.

@@ -76,8 +76,13 @@ class _InstanceEnhancementBatchNorm(NormLayer, Batch, InstanceEnhancement):
 _IEBN_DOC = """Instance enhancement BatchNorm, {shape} input (IEBN, Liang et al., 2020).
 
     y = act(weight*sigmoid(enhance_weight m + enhance_bias)*x_hat + bias + residual), x_hat as BatchNorm's, m the
-    plane means of x. Constructor, buffers and errors as fusednorm.BatchNorm{d}d's; parameters (C): weight (1), bias
-    (0), enhance_weight (0), enhance_bias (-1): the gate starts as sigmoid(-1) = 0.27.
+    plane means of x. Constructor and buffers as fusednorm.BatchNorm{d}d's; parameters (C): weight (1), bias (0),
+    enhance_weight (0), enhance_bias (-1): the gate starts as sigmoid(-1) = 0.27, as the paper's.
+
+    Raises:
+        ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown
+            act.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
 
@@ -97,7 +102,7 @@ class InstanceEnhancementBatchNorm3d(_InstanceEnhancementBatchNorm):
 
 
 class FilterResponse(Standardization):
-    """x_hat = x/sqrt(mean_s x^2 + eps), per plane (FRN, Singh & Krishnan, 2020)."""
+    """x_hat = x/sqrt(mean_s x^2 + eps), per plane (FRN, Singh & Krishnan, 2020; there eps may be learned)."""
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -133,6 +138,12 @@ class FilterResponseNorm(NormLayer, FilterResponse, Affine):
         threshold: whether there is one; else the layer ends with the sum.
 
     Parameters (C): weight (1), bias (0), threshold (0).
+
+    The paper learns eps where planes have one position, and has no residual before the threshold; here eps is fixed.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, eps below 0.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (FilterResponse, Affine)
@@ -218,7 +229,11 @@ class GlobalResponseNorm(NormLayer, Identity, GlobalResponse):
     2023).
 
     x, residual and the result are (N, C, *positions). Parameters (C): weight, bias, both 0 at the start. `act` as
-    SqueezeExcite's.
+    SqueezeExcite's. The paper's eq. 2 divides G by its sum over channels, its Algorithm 1 by the mean, as here.
+
+    Raises:
+        ValueError: wrong dimensions or channels, a residual unlike x, an unknown act, eps below 0.
+        TypeError: x is not floating point, or parameters are float64 and x is not.
     """
 
     halves = (Identity, GlobalResponse)

@@ -207,7 +207,8 @@ _DOC = """Switchable Normalization, {shape} input.
         scopes: any of "instance", "layer", "batch", "group", each once, in the order of the control parameters.{scopes}
             Without "batch" nothing is tracked, and one sample a device will do.
         average: "moving", in training; or "batch": training leaves the running statistics alone and
-            fusednorm.average_statistics takes them, as the paper's section on inference says.
+            fusednorm.average_statistics takes them, as the paper's section on inference says. Until it has
+            (num_batches_tracked is 0) evaluation takes the scope "batch" as mean 0, variance 1, without a warning.
         unbiased: see above.
         per_group: groups of channels with ratios of their own (group SN). Layer statistics still span all channels.
         num_groups: groups of channels of the scope "group".

@@ -211,3 +211,15 @@ def test_statistics_leave_no_graph_behind():
         layer(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)))
     layer(x.requires_grad_())
     assert not any(buffer.requires_grad for buffer in layer.buffers())
+
+
+def test_16_bit_buffers():
+    """`half()` rounds running statistics, as it does torch's: the same to two of the type's roundings a batch."""
+    ours, theirs = fusednorm.BatchNorm2d(6).half(), torch.nn.BatchNorm2d(6).half()
+    for _ in range(3):
+        x = torch.randn(8, 6, 9, 9).half()
+        ours(x), theirs(x)
+    for name in ("running_mean", "running_var"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert a.dtype == b.dtype == torch.float16
+        torch.testing.assert_close(a, b, rtol=6 * 2**-11, atol=6 * 2**-11)

@@ -349,3 +349,12 @@ def test_sparsify_leaves_no_gradients():
     optimizer.step()
     for name in ("mean_weight", "var_weight"):
         assert torch.equal(getattr(layer, name), before[name])
+
+
+def test_batch_average_before_it_is_taken():
+    """Mean 0 and variance 1, as documented."""
+    layer, x = SwitchableNorm2d(6, average="batch"), torch.randn(4, 6, 5, 3)
+    layer(x)
+    assert layer.num_batches_tracked == 0
+    fresh = SwitchableNorm2d(6).eval()
+    assert torch.equal(layer.eval()(x), fresh(x))
