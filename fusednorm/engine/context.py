@@ -8,8 +8,6 @@ bare map needs no plane means: 4 and 6. A residual adds its own reads, and the w
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from fusednorm.heads.context import Maps, context_of, inner_map, own_tensors
 
 from . import plain
 from .backends import kernel
-from .function import Spec, Tensors, save, through_plain, vjp, wants_mask
+from .function import Spec, Tensors, family, vjp
 from .layout import positions
 
 
@@ -44,48 +42,23 @@ def context_forward(
     return y, mask, mean, var, t, p, pooled, *statistics
 
 
-KEPT = 7  # outputs of ContextNorm before the statistics
+def context_backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    outputs: list[Tensor],
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    with plain.full_precision(x):
+        return _way_back(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs)
 
 
-class ContextNorm(torch.autograd.Function):
-    """Streaming and position kernels of a backend around NA's head in PyTorch."""
-
-    @staticmethod
-    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
-        return context_forward(spec, x, residual, tensors, wants_mask(spec, residual))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, inputs[0], inputs[1:], output[:KEPT])
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
-        if dy is None:
-            return (None,) * len(ctx.needs_input_grad)
-        grads = through_plain(ctx, dy)
-        if grads is not None:
-            return grads
-        x, residual, mask, mean, var, t, p, pooled, *tensors = ctx.saved_tensors
-        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
-        with plain.full_precision(x):
-            dx, dresidual, dtensors = _way_back(
-                ctx.spec,
-                dy,
-                x,
-                residual,
-                mask,
-                mean,
-                var,
-                t,
-                p,
-                pooled,
-                tuple(tensors),
-                needs_dx,
-                needs_dresidual,
-                needs,
-            )
-        return None, dx, dresidual, *dtensors
+CONTEXT = family("ContextNorm", context_forward, context_backward, 7)
 
 
 def _way_back(
@@ -94,16 +67,13 @@ def _way_back(
     x: Tensor,
     residual: Tensor | None,
     mask: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    t: Tensor,
-    p: Tensor,
-    pooled: Tensor,
+    outputs: list[Tensor],
     tensors: Tensors,
     needs_dx: bool,
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    mean, var, t, p, pooled = outputs
     head, act, center, S = spec.head, spec.act, mean.to(var.dtype), positions(x)
     assert isinstance(head, Head)
     context = context_of(head)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fusednorm.heads import AnyHead, Attentive, Head
 
-from . import context, function, native, plain, spatial
+from . import context, native, plain, spatial
 from .backends import choose
-from .function import Spec, Tensors, apply, composed_forward
+from .function import COMPOSED, Spec, Tensors
 
 
 def normalize(
@@ -32,26 +29,13 @@ def normalize(
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    if native.covers(spec):
-        if wants_grad:
-            y, statistics = apply(native.NativeNorm, native.KEPT, spec, *inputs)
-        else:
-            output = native.native_forward(spec, x, residual, tensors, False)
-            y, statistics = output[0], output[native.KEPT :]
-        return y, _taken(head, tensors, statistics)
-    norm, forward, kept = _FAMILIES[head.family]
-    if wants_grad:
-        return apply(norm, kept, spec, *inputs)
-    output = forward(spec, x, residual, tensors, False)
-    return output[0], output[kept:]
+    covered = native.covers(spec)
+    family = native.NATIVE if covered else _FAMILIES[head.family]
+    y, statistics = family.apply(spec, *inputs) if wants_grad else family.run(spec, x, residual, tensors)
+    return y, _taken(head, tensors, statistics) if covered else statistics
 
 
-# By the head's family: the Function, its forward without autograd, and how many outputs come before the statistics.
-_FAMILIES: dict[str, tuple[Any, Callable[..., Any], int]] = {
-    "planes": (function.ComposedNorm, composed_forward, function.KEPT),
-    "spatial": (spatial.SpatialNorm, spatial.spatial_forward, spatial.KEPT),
-    "context": (context.ContextNorm, context.context_forward, context.KEPT),
-}
+_FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.CONTEXT}
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:

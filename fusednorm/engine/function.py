@@ -1,16 +1,15 @@
 """The autograd around a head: one Function from x to y, so that dx is written once.
 
-`ComposedNorm` joins a backend's four streaming kernels and any head in PyTorch; native.py has its sibling for hot
-layers. Both save x and N×C tensors, with residual and activation together the mask or the residual (docs/engine.md),
-and both leave gradients of gradients to plain PyTorch.
+`COMPOSED` joins a backend's four streaming kernels and any head in PyTorch; its siblings are in native.py, for hot
+layers, spatial.py and context.py. All save x and N×C tensors, with residual and activation together the mask or the
+residual (docs/engine.md), and leave gradients of gradients to plain PyTorch.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,33 +33,83 @@ class Spec:
     backend: str
 
 
-def apply(function: Any, kept: int, spec: Spec, *inputs: Tensor | None) -> tuple[Tensor, Tensors]:
-    """y, and the statistics: function.apply(spec, *inputs), whose outputs from number `kept` on are the statistics.
+Forward = Callable[[Spec, Tensor, "Tensor | None", Tensors, bool], tuple[Any, ...]]
+WayBack = Callable[..., tuple["Tensor | None", "Tensor | None", Tensors]]
 
-    In eager mode through a twin that knows only one output and has no setup_context: torch would inspect the function's
-    signature at every call, and wrap each output: 50 µs.
+
+class Family(NamedTuple):
+    """How layers of one kind run.
+
+    forward(spec, x, residual, tensors, save_mask), without autograd: y, the mask, what else backward needs (`kept` in
+    all), then the head's statistics. `traced` and `eager` are the same Function, for the compiler and not.
     """
-    if torch.compiler.is_compiling():
-        y, *others = function.apply(spec, *inputs)
-        return y, tuple(others[kept - 1 :])
-    statistics: list[Tensor] = []
-    y = _eager(function, kept).apply((spec, statistics), *inputs)
-    return y, tuple(statistics)
+
+    forward: Forward
+    kept: int
+    traced: Any
+    eager: Any
+
+    def run(self, spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> tuple[Tensor, Tensors]:
+        """y and the statistics, without autograd."""
+        output = self.forward(spec, x, residual, tensors, False)
+        return output[0], output[self.kept :]
+
+    def apply(self, spec: Spec, *inputs: Tensor | None) -> tuple[Tensor, Tensors]:
+        """y and the statistics, under autograd. inputs: x, residual and the head's tensors."""
+        if torch.compiler.is_compiling():
+            y, *others = self.traced.apply(spec, *inputs)
+            return y, tuple(others[self.kept - 1 :])
+        statistics: list[Tensor] = []
+        y = self.eager.apply((spec, statistics), *inputs)
+        return y, tuple(statistics)
 
 
-@functools.cache
-def _eager(function: Any, kept: int) -> Any:
-    def forward(ctx: Any, call: tuple[Spec, list[Tensor]], *inputs: Tensor | None) -> Tensor | None:
+def family(name: str, forward: Forward, way_back: WayBack, kept: int) -> Family:
+    """A family and its Functions.
+
+    way_back(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs) gives dx, dresidual and
+    the tensors' gradients; outputs are those of forward from the third to the last that is kept.
+
+    In eager mode the Function has but one output and no setup_context: torch would inspect its signature at every call,
+    and wrap each output: 50 µs.
+    """
+
+    def traced_forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> tuple[Any, ...]:
+        return forward(spec, x, residual, tensors, wants_mask(spec, residual))
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        save(ctx, inputs[0], inputs[1:], output[:kept])
+
+    def eager_forward(ctx: Any, call: tuple[Spec, list[Tensor]], *inputs: Tensor | None) -> Any:
         spec, statistics = call
-        output = function.forward(spec, *inputs)
+        output = traced_forward(spec, *inputs)  # type: ignore[arg-type]
         save(ctx, spec, inputs, output[:kept])
         statistics.extend(output[kept:])
         return output[0]
 
-    return type(
-        function.__name__,
-        (torch.autograd.Function,),
-        {"forward": staticmethod(forward), "backward": staticmethod(function.backward), "__doc__": function.__doc__},
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
+        if dy is None:
+            return (None,) * len(ctx.needs_input_grad)
+        grads = through_plain(ctx, dy)
+        if grads is not None:
+            return grads
+        x, residual, mask, *saved = ctx.saved_tensors
+        outputs, tensors = saved[: ctx.outputs], tuple(saved[ctx.outputs :])
+        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
+        dx, dresidual, dtensors = way_back(
+            ctx.spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs
+        )
+        return None, dx, dresidual, *dtensors
+
+    def build(**methods: Callable[..., Any]) -> Any:
+        return type(name, (torch.autograd.Function,), {key: staticmethod(method) for key, method in methods.items()})
+
+    return Family(
+        forward,
+        kept,
+        build(forward=traced_forward, setup_context=setup_context, backward=backward),
+        build(forward=eager_forward, backward=backward),
     )
 
 
@@ -119,45 +168,6 @@ def through_plain(ctx: Any, dy: Tensor) -> Tensors | None:
     return (None, *grads)
 
 
-KEPT = 6  # outputs of ComposedNorm before the statistics
-
-
-class ComposedNorm(torch.autograd.Function):
-    """Streaming kernels of a backend around a head in PyTorch."""
-
-    @staticmethod
-    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
-        return composed_forward(spec, x, residual, tensors, wants_mask(spec, residual))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, inputs[0], inputs[1:], output[:KEPT])
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
-        if dy is None:
-            return (None,) * len(ctx.needs_input_grad)
-        grads = through_plain(ctx, dy)
-        if grads is not None:
-            return grads
-        spec: Spec = ctx.spec
-        x, residual, mask, mean, var, scale, shift, *tensors = ctx.saved_tensors
-        center = mean.to(var.dtype)
-        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
-        reduce, grad = (kernel(name, spec.backend) for name in ("plane_affine_reduce", "plane_affine_grad"))
-        write_g = needs_dresidual and spec.act != "identity"
-        g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
-        dresidual = None if not needs_dresidual else g if write_g else dy
-        a, b, dtensors = _pull_back(spec.head, center, mean, var, positions(x), tuple(tensors), needs, dscale, dshift)
-        dx = None
-        if needs_dx and write_g:
-            dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
-        elif needs_dx:
-            dx = grad(dy, x, center, scale, shift, residual, mask, a, b, spec.act)
-        return None, dx, dresidual, *dtensors
-
-
 def composed_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
@@ -172,6 +182,37 @@ def composed_forward(
     affine = kernel("plane_affine", spec.backend)
     y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
     return y, mask, mean, var, scale, shift, *statistics
+
+
+def composed_backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    outputs: list[Tensor],
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    mean, var, scale, shift = outputs
+    center = mean.to(var.dtype)
+    reduce, grad = (kernel(name, spec.backend) for name in ("plane_affine_reduce", "plane_affine_grad"))
+    write_g = needs_dresidual and spec.act != "identity"
+    g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
+    dresidual = None if not needs_dresidual else g if write_g else dy
+    a, b, dtensors = _pull_back(spec.head, center, mean, var, positions(x), tensors, needs, dscale, dshift)
+    dx = None
+    if needs_dx and write_g:
+        dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
+    elif needs_dx:
+        dx = grad(dy, x, center, scale, shift, residual, mask, a, b, spec.act)
+    return dx, dresidual, dtensors
+
+
+# A backend's streaming kernels around a head in PyTorch.
+COMPOSED = family("ComposedNorm", composed_forward, composed_backward, 6)
 
 
 def _pull_back(

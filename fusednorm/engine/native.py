@@ -28,7 +28,7 @@ from fusednorm.heads import (
 from fusednorm.heads.recalibrate import ATTENTION_NORM_EPS
 
 from .backends import kernel
-from .function import Spec, Tensors, save, through_plain, wants_mask
+from .function import Spec, Tensors, family
 from .operators import LAYER_GRADIENTS, LAYER_TENSORS
 
 # The parts that have native heads: the number of each, as csrc/common/arguments.h has it, and the operators' names of
@@ -124,40 +124,29 @@ def native_forward(
     return kernel("norm_forward", spec.backend)(x, residual, *layer_arguments(spec, tensors), save_mask)
 
 
-KEPT = 7  # outputs of NativeNorm before the statistics
+def native_backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    outputs: list[Tensor],
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    assert isinstance(spec.head, Head)
+    write_g = needs_dresidual and spec.act != "identity"
+    dx, g, *found = kernel("norm_backward", spec.backend)(
+        dy, x, residual, mask, *outputs, *layer_arguments(spec, tensors), needs_dx, write_g
+    )
+    dresidual = None if not needs_dresidual else g if write_g else dy
+    dtensors = tuple(
+        grad.to(t.dtype) if needed and grad is not None and t is not None else None
+        for grad, t, needed in zip(_restore(spec.head, found), tensors, needs, strict=True)
+    )
+    return dx if needs_dx else None, dresidual, dtensors
 
 
-class NativeNorm(torch.autograd.Function):
-    """A hot layer as one native operator per direction."""
-
-    @staticmethod
-    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
-        return native_forward(spec, x, residual, tensors, wants_mask(spec, residual))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, inputs[0], inputs[1:], output[:KEPT])
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
-        if dy is None:
-            return (None,) * len(ctx.needs_input_grad)
-        grads = through_plain(ctx, dy)
-        if grads is not None:
-            return grads
-        spec: Spec = ctx.spec
-        x, residual, mask, mean, var, scale, shift, z, *tensors = ctx.saved_tensors
-        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
-        write_g = needs_dresidual and spec.act != "identity"
-        assert isinstance(spec.head, Head)
-        layer = layer_arguments(spec, tuple(tensors))
-        dx, g, *found = kernel("norm_backward", spec.backend)(
-            dy, x, residual, mask, mean, var, scale, shift, z, *layer, needs_dx, write_g
-        )
-        dresidual = None if not needs_dresidual else g if write_g else dy
-        dtensors = [
-            grad.to(t.dtype) if needed and grad is not None and t is not None else None
-            for grad, t, needed in zip(_restore(spec.head, found), tensors, needs, strict=True)
-        ]
-        return None, dx if needs_dx else None, dresidual, *dtensors
+NATIVE = family("NativeNorm", native_forward, native_backward, 7)

@@ -23,7 +23,7 @@ from fusednorm.heads.spatial import Coefficients, centres, centring_row, coeffic
 
 from . import plain
 from .backends import kernel
-from .function import Spec, Tensors, save, through_plain, vjp
+from .function import Spec, Tensors, family, vjp
 from .layout import compute_dtype, positions
 
 
@@ -78,34 +78,25 @@ def _affine_arguments(k: Coefficients, row: Tensor | None, u: Tensor | None) -> 
     return k.scale, k.shift, k.outer, row, k.gain, k.bias, k.gate_weight, k.gate_bias, u
 
 
-KEPT = 9  # outputs of SpatialNorm before the statistics
+def spatial_backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    outputs: list[Tensor],
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    mean, var, t_mean, t_var, cov, u_mean, u_var = outputs
+    way_back = _WayBack(spec, x, mean, var, t_mean, t_var, cov, u_mean, u_var, tensors)
+    with plain.full_precision(x):
+        return way_back(dy, residual, needs_dx, needs_dresidual, needs)
 
 
-class SpatialNorm(torch.autograd.Function):
-    """Position kernels of a backend around a head in PyTorch."""
-
-    @staticmethod
-    def forward(spec: Spec, x: Tensor, residual: Tensor | None, *tensors: Tensor | None) -> Tensors:
-        return spatial_forward(spec, x, residual, tensors, False)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, inputs[0], inputs[1:], output[:KEPT])
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
-        if dy is None:
-            return (None,) * len(ctx.needs_input_grad)
-        grads = through_plain(ctx, dy)
-        if grads is not None:
-            return grads
-        x, residual, _mask, mean, var, t_mean, t_var, cov, u_mean, u_var, *tensors = ctx.saved_tensors
-        needs_dx, needs_dresidual, *needs = ctx.needs_input_grad[1:]
-        way_back = _WayBack(ctx.spec, x, mean, var, t_mean, t_var, cov, u_mean, u_var, tuple(tensors))
-        with plain.full_precision(x):
-            dx, g, dtensors = way_back(dy, residual, needs_dx, needs_dresidual, needs)
-        return None, dx, g, *dtensors
+SPATIAL = family("SpatialNorm", spatial_forward, spatial_backward, 9)
 
 
 class _WayBack:
