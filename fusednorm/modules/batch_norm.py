@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -109,8 +111,10 @@ class Batch(RunningStatistics):
         )
 
 
-class _BatchNorm(NormLayer, Batch, Affine):
-    halves = (Batch, Affine)
+class BatchNormLayer(NormLayer, Batch, Affine):
+    """BatchNorm, and what InstanceEnhancementBatchNorm shares with it."""
+
+    halves: tuple[type[Any], ...] = (Batch, Affine)
 
     def __init__(
         self,
@@ -127,9 +131,14 @@ class _BatchNorm(NormLayer, Batch, Affine):
         self._build(
             act,
             lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
-            lambda: self._build_affine(num_features, affine, device, dtype),
+            lambda: self._build_recalibration(num_features, affine, device, dtype),
         )
         self.reset_parameters()
+
+    def _build_recalibration(
+        self, num_channels: int, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        self._build_affine(num_channels, affine, device, dtype)
 
 
 _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pass.
@@ -146,16 +155,16 @@ _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pa
     """
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNormLayer):
     __doc__ = _DOC.format(shape="(N, C) or (N, C, L)", d=1)
     dims = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNormLayer):
     __doc__ = _DOC.format(shape="(N, C, H, W)", d=2)
     dims = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNormLayer):
     __doc__ = _DOC.format(shape="(N, C, D, H, W)", d=3)
     dims = (5,)

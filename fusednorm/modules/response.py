@@ -9,7 +9,7 @@ from fusednorm import checks, functional, parts
 from fusednorm.parts import Part
 
 from .affine import Affine
-from .batch_norm import Batch
+from .batch_norm import Batch, BatchNormLayer
 from .gates import Identity
 from .layer import NormLayer, Standardization, new_parameter
 
@@ -50,27 +50,13 @@ class InstanceEnhancement(Affine):
         return parts.scaling(x, self.weight, self.bias, self.enhance_weight, self.enhance_bias, "input_mean")
 
 
-class _InstanceEnhancementBatchNorm(NormLayer, Batch, InstanceEnhancement):
+class _InstanceEnhancementBatchNorm(BatchNormLayer, InstanceEnhancement):
     halves = (Batch, InstanceEnhancement)
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        *,
-        act: str | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+    def _build_recalibration(
+        self, num_channels: int, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> None:
-        self._build(
-            act,
-            lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
-            lambda: self._build_enhancement(num_features, affine, device, dtype),
-        )
-        self.reset_parameters()
+        self._build_enhancement(num_channels, affine, device, dtype)
 
 
 _IEBN_DOC = """Instance enhancement BatchNorm, {shape} input (IEBN, Liang et al., 2020).

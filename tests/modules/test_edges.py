@@ -219,3 +219,8 @@ def test_gradients_in_other_layouts(backend, kind):
         ones = gradients(x, residual, torch.ones_like(dy))
         for ours, theirs in zip(gradients(x, residual, torch.ones(()).expand_as(dy)), ones, strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def test_every_layer_is_public():
+    assert set(fusednorm.modules.__all__) < set(fusednorm.__all__)
+    assert all(hasattr(fusednorm, name) for name in fusednorm.__all__)
