@@ -167,6 +167,10 @@ def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ..
 
     At its first pass, and whenever it is compiled; what changes later is not seen.
     """
+    if not callable(head):
+        raise TypeError(f"head: expected an nn.Module or a function of mean and var, got {type(head).__name__}")
+    if isinstance(head, nn.Module) and parameters:
+        raise TypeError("parameters: expected none beside an nn.Module, which has its own")
     compiling = torch.compiler.is_compiling()
     if x.numel() == 0 or (not compiling and id(head) in _checked_heads):
         return

@@ -193,8 +193,8 @@ def representative_batch_norm(
 ) -> Tensor:
     """Representative BatchNorm (RBN eqs. 5-12): see RepresentativeBatchNorm2d for the equations and options. All (C).
 
-    center_weight goes with `center`, scale_weight and scale_bias with `scale`: without them these must be None. Running
-    statistics are those of the centred map; the rest is as in batch_norm.
+    center_weight goes with `center`, scale_weight and scale_bias with `scale`. Running statistics are those of the
+    centred map; the rest is as in batch_norm.
     """
     checks.check_input(x)
     checks.check_statistic("center", center, STATISTICS, center_weight=center_weight)
@@ -335,10 +335,7 @@ def filter_response_norm(
     *,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C).
-
-    Where both are equal the gradient is the threshold's.
-    """
+    """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C)."""
     checks.check_input(x)
     checks.check_parameter("bias", bias, x, (x.shape[1],), required=True)
     checks.check_parameter("threshold", threshold, x, (x.shape[1],))
@@ -388,17 +385,12 @@ def fused_norm(
 ) -> Tensor:
     """act(scale*x + shift + residual) with (scale, shift) = head(mean, var, *parameters): see FusedNorm.
 
-    head is a function, or an nn.Module that has its parameters itself. A function must be given every tensor that
-    wants a gradient: its first pass, or its compilation, raises ValueError for another.
+    head is a function, which must be given every tensor that wants a gradient, or an nn.Module, which has its own.
     """
     checks.check_input(x)
-    if not callable(head):
-        raise TypeError(f"head: expected an nn.Module or a function of mean and var, got {type(head).__name__}")
-    if isinstance(head, nn.Module) and parameters:
-        raise TypeError("parameters: expected none beside an nn.Module, which has its own")
     checks.check_head(head, x, parameters)
     if not isinstance(head, nn.Module):
         return parts.run_head(x, UserHead(head), parameters, residual, act)
     own, buffers = dict(head.named_parameters()), dict(head.named_buffers())
-    user = UserHead(head, (*own, *buffers), len(own))
-    return parts.run_head(x, user, (*own.values(), *buffers.values()), residual, act)
+    tensors = (*own.values(), *buffers.values())
+    return parts.run_head(x, UserHead(head, (*own, *buffers), len(own)), tensors, residual, act)
