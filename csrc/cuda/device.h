@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "../layer.h"
+#include "context.h"
 #include "launch.h"
 #include "plan.h"
 #include "position_pass.h"
@@ -36,6 +37,9 @@ class Cuda {
   void position_affine_reduce(const PositionAffineArgs& k);
   void position_affine_spread(const PositionAffineArgs& k);
   void position_affine_grad(const PositionAffineArgs& k);
+  void context_forward(ContextArgs& k);
+  void context_backward(ContextArgs& k);
+  const Stream& stream() const { return stream_; }
   void forward(ForwardCall& call);
   void backward(BackwardCall& call);
 

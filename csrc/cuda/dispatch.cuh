@@ -82,4 +82,17 @@ void with_resident_kernel(const AffineArgs& k, F&& f) {
     with_acts(ActsConstant<Acts::relu_like>{});
 }
 
+// f(T{}, channels_last) for a kernel of context.h; double has none.
+template <class F>
+void with_context_kernel(const Shape& s, F&& f) {
+  with_bool(s.channels_last, [&](auto channels_last) {
+    if (s.type == Type::f32)
+      f(float{}, channels_last);
+    else if (s.type == Type::bf16)
+      f(bf16{}, channels_last);
+    else
+      f(f16{}, channels_last);
+  });
+}
+
 }  // namespace fusednorm

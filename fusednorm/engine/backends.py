@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import operators, position_operators
+from . import context_operators, operators, position_operators
 
 NAMES = ("cpu", "cuda", "triton", "torch")
 
@@ -46,6 +46,7 @@ def _find_cpu() -> Backend:
 def _find_cuda() -> Backend:
     operators.define("cuda", layers=True)
     position_operators.define("cuda")
+    context_operators.define("cuda")
     if importlib.util.find_spec("fusednorm._cuda") is None:
         reason = "the CUDA extension was not built: no nvcc, or a torch without CUDA, at installation"
         return Backend("cuda", False, reason)

@@ -3,7 +3,8 @@ docs/positions.md, and the autograd around them.
 
 Forward reads x for the plane means, the position sums t and the pooled sums, and writes y from it: 5 units; backward
 reads dy and x for the gate's sums, x for dp and for t's way back, and writes dx from both: 7. "mean_difference" of a
-bare map needs no plane means: 4 and 6. A residual adds its own reads, and the writing of its gradient.
+bare map needs no plane means: 4 and 6. A residual adds its own reads, and the writing of its gradient. Where a GPU
+keeps a sample on the chip it is 2 and 3: resident_context.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from fusednorm.heads import Head, Identity
 from fusednorm.heads.context import Maps, context_of, inner_map, own_tensors
 
-from . import plain
+from . import plain, resident_context
 from .backends import kernel
 from .function import Spec, Tensors, family, vjp
 from .layout import positions
@@ -24,6 +25,9 @@ def context_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
     """y, mask, mean, var, t, p, pooled, and the head's statistics."""
+    if count := resident_context.blocks(spec, x, (residual,), maps=1):
+        y, mask, mean, var, _, _, *kept = resident_context.forward(spec, x, residual, tensors, save_mask, count)
+        return y, mask, mean, var, *kept
     head = spec.head
     assert isinstance(head, Head)
     if head.needs_moments:
@@ -54,6 +58,12 @@ def context_backward(
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    if count := resident_context.backward_blocks(spec, x, residual, needs):
+        mean, _, *rest = outputs
+        dx, dresidual, dtensors = resident_context.backward(
+            spec, dy, x, residual, mask, (mean, *rest), tensors, needs_dresidual, needs, count
+        )
+        return dx if needs_dx else None, dresidual, dtensors
     with plain.full_precision(x):
         return _way_back(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs)
 

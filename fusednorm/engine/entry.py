@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusednorm.heads import AnyHead, Attentive, Head
+from fusednorm.heads import AnyHead, Attentive, ContextGate, Head
 
-from . import context, native, plain, spatial
+from . import context, native, plain, resident_context, spatial
 from .backends import choose
-from .function import COMPOSED, Spec, Tensors
+from .function import COMPOSED, Family, Spec, Tensors
 
 
 def normalize(
@@ -30,12 +30,18 @@ def normalize(
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     covered = native.covers(spec)
-    family = native.NATIVE if covered else _FAMILIES[head.family]
+    family = native.NATIVE if covered else _family(head)
     y, statistics = family.apply(spec, *inputs) if wants_grad else family.run(spec, x, residual, tensors)
     return y, _taken(head, tensors, statistics) if covered else statistics
 
 
 _FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.CONTEXT}
+
+
+def _family(head: AnyHead) -> Family:
+    if isinstance(head, Head) and isinstance(head.recalibrate, ContextGate):
+        return resident_context.GATE
+    return _FAMILIES[head.family]
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:

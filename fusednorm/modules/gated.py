@@ -145,7 +145,8 @@ class NormalizationAttention(NormLayer, Standardization, normalization_attention
     sigmoid(offset).
 
     Traffic, in units of x: 5 forward (plane means, position sums, pooled sums, read and write) and 7 backward; 4 and 6
-    for "mean_difference", which needs no plane means, 3 and 5 for None. A residual adds as everywhere.
+    for "mean_difference", which needs no plane means, 3 and 5 for None. On `cuda` 2 and 3 for all but the embedding
+    where a sample fits the shared memory of a few multiprocessors. A residual adds as everywhere.
 
     Args:
         similarity: "l1", "squared", "dot", "mean_difference" or None.

@@ -28,6 +28,9 @@ POSITIONS = {
     "position_affine_spread_kernel": (3, 1, lambda v, a: 2 * a * v, lambda v, a: 0),
     "position_affine_grad_kernel": (3, 1, lambda v, a: 0, lambda v, a: 0),
 }
+# The Normalization-Attention module kept on the chip: forward 4 steps of x, then 2 of a residual and of y; backward 4
+# of dy and x, then 2 of dx and dresidual.
+CONTEXT = {"context_forward_kernel": (6, 2), "context_backward_kernel": (8, 4)}
 # Bytes that a thread leaves in shared memory for a reduction of m channels. (Resident kernels take what there is.)
 LEFT = {"plane_moments_kernel": lambda m: 8 + 16 * m, "plane_affine_reduce_kernel": lambda m: 16 * m}
 # Those that work on N×C values, and need only spill nothing.
@@ -45,6 +48,9 @@ def cuda(kernel: Kernel) -> Expected | None:
         return Expected()
     if kernel.name in POSITIONS:
         return _position(kernel)
+    if kernel.name in CONTEXT:
+        loads, stores = CONTEXT[kernel.name]
+        return Expected(loads=loads, stores=stores)
     if kernel.name not in MAPPING:
         return None
     size = SIZES[kernel.arguments[0]]

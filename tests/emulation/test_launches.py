@@ -162,3 +162,45 @@ def test_few_samples_are_streamed(tmp_path: Path) -> None:
     case: Case = ("group", (1, 4, 30, 30), "nchw", "training", "relu", "float32")
     ((forward, _),) = run(tmp_path, [case], multiprocessors=132)
     assert names(forward) == STREAMING[0]
+
+
+CONTEXT_STREAMING = (
+    ["plane_moments", "position_reduce", "plane_pool", "plane_affine"],
+    ["plane_affine_reduce", "position_reduce", "plane_pool", "position_affine_grad"],
+)
+
+
+@pytest.mark.parametrize(
+    ("device", "forwards", "backwards"),
+    [({}, 1, 1), ({"shared": 24000}, 2, 4), ({"shared": 14000}, 8, 0), ({"shared": 24000, "major": 8}, 0, 0)],
+)
+def test_normalization_attention(tmp_path: Path, device: dict[str, int], forwards: int, backwards: int) -> None:
+    """18 KB a sample, twice that with dy: one launch by a block or a cluster, or streamed (0)."""
+    cases: list[Case] = [
+        ("normalization attention", (4, 64, 12, 6), layout, "training", "relu", "float32")
+        for layout in ("nchw", "channels_last")
+    ]
+    for forward, backward in run(tmp_path, cases, **device):
+        for launched, name, blocks, streaming in zip(
+            (forward, backward), ("forward", "backward"), (forwards, backwards), CONTEXT_STREAMING, strict=True
+        ):
+            if blocks:
+                assert launched == [Launched(f"context_{name}", blocks, False)]
+            else:
+                assert [kernel for kernel in names(launched) if not kernel.startswith("merge")] == streaming
+
+
+def test_normalization_attention_streams(tmp_path: Path) -> None:
+    """In float64, after statistics of the batch, and where few samples would leave multiprocessors idle."""
+    shape = (4, 8, 6, 6)
+    cases: list[Case] = [
+        ("normalization attention", shape, "nchw", "training", "relu", "float64"),
+        ("batch normalization attention", shape, "nchw", "training", "relu", "float32"),
+        ("normalization attention", shape, "nchw", "training", "relu", "float32"),
+    ]
+    for (forward, backward), many in zip(run(tmp_path, cases, multiprocessors=132), cases, strict=True):
+        assert not any(kernel.startswith("context") for kernel in names(forward + backward)), many
+    ((forward, backward),) = run(
+        tmp_path, [("batch normalization attention", *cases[2][1:3], "evaluation", *cases[2][4:])]
+    )
+    assert (names(forward), names(backward)) == (["context_forward"], ["context_backward"])

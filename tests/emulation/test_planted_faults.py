@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,34 @@ from .library import CSRC
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))]
 
 
+# In float64, which no other unit has a kernel for: they keep the sound header.
+TEST = """
+import torch, fusednorm
+from tests.cases import pair
+
+def test():
+    x = torch.randn(2, 3, 41, 41, dtype=torch.float64)
+    fused, plain = (layer.double() for layer in pair("batch", 4, 3))
+    with fusednorm.use_backend("cuda"):
+        torch.testing.assert_close(fused(x), plain(x))
+"""
+
+# 10 KB a sample, in a cluster of two blocks forward, of four backward.
+CONTEXT = """
+import torch, fusednorm
+from tests.cases import Contender, pair
+
+def test():
+    x = torch.randn(4, 32, 9, 9)
+    fused, plain = pair("normalization attention", 4, 32)
+    with fusednorm.use_backend("cuda"):
+        ours = Contender(fused, x, None, x.flip(0)).tensors
+    for name, expected in Contender(plain, x, None, x.flip(0)).tensors.items():
+        torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-5)
+"""
+CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "18000"}
+
+
 @dataclass(frozen=True)
 class Fault:
     unit: str
@@ -23,7 +51,8 @@ class Fault:
     right: str
     wrong: str
     seen: str  # in what the tests print
-    layer: str = "batch"
+    test: str = TEST
+    device: dict[str, str] = field(default_factory=dict)  # what the emulated one is
 
 
 FAULTS = {
@@ -55,7 +84,7 @@ FAULTS = {
         "keep<A>(parts, tile.segment, j / V, row + j % V, mine.value[j]);",
         "keep<A>(parts, tile.segment, j / V, row + 1 + j % V, mine.value[j]);",
         "AddressSanitizer: heap-buffer-overflow",
-        "normalization attention",
+        TEST.replace("batch", "normalization attention"),
     ),
     "head without its sync": Fault(
         "any_head.cu",
@@ -63,21 +92,36 @@ FAULTS = {
         "  team.sync();\n  if (k.recalibrate == Recalibrate::squeeze_excite)",
         "  if (k.recalibrate == Recalibrate::squeeze_excite)",
         "AssertionError",
-        "switchable",
+        TEST.replace("batch", "switchable"),
+    ),
+    "none in a cluster": Fault("context_forward.cu", "context_forward.cu", "", "", "1 passed", CONTEXT, CLUSTER),
+    "missing barrier of a cluster": Fault(
+        "context_forward.cu",
+        "context_forward.cu",
+        "  team.sync();\n  const Gates gates",
+        "  __syncthreads();\n  const Gates gates",
+        "AssertionError",
+        CONTEXT,
+        CLUSTER,
+    ),
+    "missing barrier of a cluster, backward": Fault(
+        "context_backward.cu",
+        "context_backward.cu",
+        "    team.sync();\n    sums[0] = sums[1] = 0;",
+        "    __syncthreads();\n    sums[0] = sums[1] = 0;",
+        "AssertionError",
+        CONTEXT,
+        CLUSTER,
+    ),
+    "missing barrier after what is kept was read": Fault(
+        "context_backward.cu",
+        "context_backward.cu",
+        "here.copy(k, k.dy, here.g);\n  __syncthreads();",
+        "here.copy(k, k.dy, here.g);",
+        "AssertionError",
+        CONTEXT,
     ),
 }
-
-# In float64, which no other unit has a kernel for: they keep the sound header.
-TEST = """
-import torch, fusednorm
-from tests.cases import pair
-
-def test():
-    x = torch.randn(2, 3, 41, 41, dtype=torch.float64)
-    fused, plain = (layer.double() for layer in pair("LAYER", 4, 3))
-    with fusednorm.use_backend("cuda"):
-        torch.testing.assert_close(fused(x), plain(x))
-"""
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -90,14 +134,14 @@ def test_fault(tmp_path: Path, name: str) -> None:
     assert fault.right in text
     file.write_text(text.replace(fault.right, fault.wrong, 1))
     test = tmp_path / "test_one.py"
-    test.write_text(TEST.replace("LAYER", fault.layer))
+    test.write_text(fault.test)
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-qs", "-p", "tests.emulation.plugin", "-p", "no:cacheprovider", str(test)],
-        env=run_environment(seed=0) | {"FUSEDNORM_EMULATION_UNIT": str(csrc / "cuda" / fault.unit)},
+        env=run_environment(seed=0) | fault.device | {"FUSEDNORM_EMULATION_UNIT": str(csrc / "cuda" / fault.unit)},
         cwd=CSRC.parent,
         capture_output=True,
         text=True,
         check=False,
     )
     assert fault.seen in result.stdout + result.stderr
-    assert (result.returncode == 0) == (name == "none")
+    assert (result.returncode == 0) == (fault.right == fault.wrong)

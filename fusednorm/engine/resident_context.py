@@ -1,0 +1,180 @@
+"""The Normalization-Attention module where a GPU keeps a sample on the chip: one operator a direction, 2 units of
+traffic and 3 (csrc/cuda/context.h).
+
+It is for maps whose standardization, if there is one, is known beforehand. Forward keeps what the steps of context.py
+keep, so that either way there goes with either way back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusednorm.heads import Context, ContextGate, Head, Identity, Running
+
+from .backends import kernel
+from .function import Spec, Tensors, composed_backward, composed_forward, family, vjp
+from .layout import is_channels_last, positions
+
+# As csrc/cuda/context.h and tuning.h have them.
+ARRAYS, ROOM, SECTOR = 10, 9216, 32
+IDLE = 2  # at least this part of the multiprocessors gets a block, or the streaming kernels should be faster
+
+
+def blocks(spec: Spec, x: Tensor, others: tuple[Tensor | None, ...], maps: int) -> int:
+    """How many blocks keep a sample; 0 where none can. others: what is read beside x; maps: how many are kept."""
+    head = spec.head
+    if spec.backend != "cuda" or x.dtype == torch.float64 or not isinstance(head, Head):
+        return 0
+    if not isinstance(head.standardize, Identity | Running) or getattr(head.recalibrate, "embedding", None) is not None:
+        return 0
+    last = is_channels_last(x)
+    if not all(t is None or _dense(t, last) for t in (x, *others)):
+        return 0
+    shared, multiprocessors, cluster = _limits(x.device.type, x.device.index)
+    N, C, S, size = x.shape[0], x.shape[1], positions(x), x.element_size()
+    for count in (1, 2, 4, 8):
+        channels = C if count == 1 else _whole(-(-C // count), SECTOR // size)
+        if count > cluster or channels * (count - 1) >= C:
+            return 0
+        room = maps * (_whole(channels * S * size, 16) + 4 * _whole(S, 4)) + 4 * ARRAYS * _whole(channels, 4) + ROOM
+        if room <= shared and N * count * IDLE >= multiprocessors:
+            return count
+    return 0
+
+
+def backward_blocks(spec: Spec, x: Tensor, residual: Tensor | None, needs: list[bool]) -> int:
+    """Likewise for the way back. dy may have any strides, which the compiler could not tell; gradients of running
+    statistics are for the streaming kernels."""
+    head = spec.head
+    if not isinstance(head, Head) or any(needs[: head.standardize.tensors]):
+        return 0
+    return blocks(spec, x, (residual,), maps=2)
+
+
+def _whole(n: int, piece: int) -> int:
+    return (n + piece - 1) // piece * piece
+
+
+def _dense(t: Tensor, channels_last: bool) -> bool:
+    return (t.movedim(1, -1) if channels_last else t).is_contiguous()
+
+
+_known: dict[tuple[str, int], tuple[int, int, int]] = {}
+
+
+@torch.compiler.assume_constant_result
+def _limits(device: str, index: int | None) -> tuple[int, int, int]:
+    """Of a device: bytes of shared memory that a block may have, multiprocessors, blocks of a cluster."""
+    at = device, index or 0
+    if at not in _known:
+        _known[at] = kernel("resident_limits", "cuda")(torch.empty(0, 1, device=torch.device(*at)))
+    return _known[at]
+
+
+def _constants(head: Head, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+    """mu, scale and shift (C) of z = scale*(x - mu) + shift; None where z is x itself."""
+    own = head.standardize.tensors
+    weight, bias = (None if t is None else t.float() for t in tensors[own : own + 2])
+    if isinstance(head.standardize, Running):
+        mu, var = (t.float() for t in tensors[:own] if t is not None)
+        inv = torch.rsqrt(var + head.standardize.eps)
+        scale = inv if weight is None else inv * weight
+        return mu, scale, torch.zeros_like(mu) if bias is None else bias
+    some = weight if weight is not None else bias
+    if some is None:
+        return None, None, None
+    scale = torch.ones_like(some) if weight is None else weight
+    return torch.zeros_like(some), scale, torch.zeros_like(some) if bias is None else bias
+
+
+def _layer(spec: Spec, tensors: Tensors) -> tuple[Any, ...]:
+    """The layer's arguments in the order of the operators' schemas."""
+    assert isinstance(spec.head, Head)
+    then: Context | ContextGate = spec.head.recalibrate
+    similarity = then.similarity if isinstance(then, Context) else "none"
+    gain, offset = (t.float() for t in tensors[-2:] if t is not None)
+    constants = (t if t is None else t.contiguous() for t in _constants(spec.head, tensors))
+    return (*constants, gain, offset, similarity, then.unbiased, then.eps, spec.act)
+
+
+def forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool, count: int
+) -> tuple[Tensor, ...]:
+    """y, mask, mean, var, scale, shift, t, p, pooled; the standardizations it is for have no statistics."""
+    return kernel("context_forward", spec.backend)(x, residual, *_layer(spec, tensors), save_mask, count)
+
+
+def backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    kept: tuple[Tensor | None, ...],
+    tensors: Tensors,
+    needs_dresidual: bool,
+    needs: list[bool],
+    count: int,
+) -> tuple[Tensor, Tensor | None, Tensors]:
+    """dx, dresidual and the gradients of the head's tensors. kept: mean, t, p, pooled (None without a similarity)."""
+    head = spec.head
+    assert isinstance(head, Head)
+    write_g = needs_dresidual and spec.act != "identity"
+    dx, g, dscale, dshift, dgate = kernel("context_backward", spec.backend)(
+        dy, x, residual, mask, *kept, *_layer(spec, tensors), write_g, count
+    )
+    found: list[Tensor | None] = [None] * len(tensors)
+    affine = [i for i in range(len(tensors) - 2) if needs[i]]
+    if affine:
+
+        def scale_and_shift(*moving: Tensor) -> tuple[Tensor, Tensor]:
+            moved = list(tensors)
+            for i, t in zip(affine, moving, strict=True):
+                moved[i] = t
+            _, scale, shift = _constants(head, tuple(moved))
+            assert scale is not None
+            assert shift is not None
+            return scale, shift
+
+        _, pull_back = vjp(scale_and_shift, *[tensors[i] for i in affine])
+        for i, t in zip(affine, pull_back((dscale.sum(0), dshift.sum(0))), strict=True):
+            found[i] = t
+    for i, (t, gradient) in enumerate(zip(tensors[-2:], dgate.sum(1, keepdim=True), strict=True), len(tensors) - 2):
+        found[i] = gradient.to(t.dtype) if needs[i] and t is not None else None
+    dresidual = None if not needs_dresidual else g if write_g else dy
+    return dx, dresidual, tuple(found)
+
+
+def gate_forward(
+    spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
+) -> tuple[Tensor, ...]:
+    """y, mask, mean, var, scale, shift: as composed_forward, for the module without a similarity."""
+    if count := blocks(spec, x, (residual,), maps=1):
+        return forward(spec, x, residual, tensors, save_mask, count)[:6]
+    return composed_forward(spec, x, residual, tensors, save_mask)
+
+
+def gate_backward(
+    spec: Spec,
+    dy: Tensor,
+    x: Tensor,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    outputs: list[Tensor],
+    tensors: Tensors,
+    needs_dx: bool,
+    needs_dresidual: bool,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    if count := backward_blocks(spec, x, residual, needs):
+        kept = (outputs[0], None, None, None)
+        dx, dresidual, dtensors = backward(spec, dy, x, residual, mask, kept, tensors, needs_dresidual, needs, count)
+        return dx if needs_dx else None, dresidual, dtensors
+    return composed_backward(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs)
+
+
+# The module without a similarity: on the chip where that serves it.
+GATE = family("ContextGateNorm", gate_forward, gate_backward, 6)
