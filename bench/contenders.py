@@ -88,9 +88,13 @@ def make_contenders(layer: Layer, channels: int, *, compiled: bool, compiled_bat
 
 
 def without_act(layer: Layer, reference: nn.Module, channels: int) -> nn.Module:
-    """The same reference, less its activation."""
+    """The same reference, less its activation: 0 is where that has its kink."""
     plain = LAYERS[layer].make(fusednorm.reference, channels, None)
-    plain.load_state_dict(reference.state_dict(), strict=layer is not Layer.frn)  # which has no threshold then
+    state = reference.state_dict()
+    threshold = state.pop("threshold", None)
+    if threshold is not None:  # FRN's own
+        state["bias"] = state["bias"] - threshold
+    plain.load_state_dict(state)
     return plain
 
 

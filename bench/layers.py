@@ -63,7 +63,7 @@ LAYERS: dict[Layer, Entry] = {
     Layer.srm: Entry(lambda ns, C, act: ns.StyleRecalibration(C, act=act)),
     Layer.ge: Entry(lambda ns, C, act: ns.GatherExcite(C, act=act)),
     Layer.iebn: Entry(lambda ns, C, act: ns.InstanceEnhancementBatchNorm2d(C, act=act)),
-    # its threshold, at 0, is a ReLU
-    Layer.frn: Entry(lambda ns, C, act: ns.FilterResponseNorm(C, threshold=act is not None)),
+    # its threshold is a ReLU's: a maximum after the passes
+    Layer.frn: Entry(lambda ns, C, act: ns.FilterResponseNorm(C, threshold=act is not None), 5, 10),
     Layer.grn: Entry(lambda ns, C, act: ns.GlobalResponseNorm(C, act=act)),
 }

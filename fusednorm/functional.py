@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checks, parts
+from .engine.maximum import maximum
 from .heads import UserHead
 from .heads.planes import STATISTICS, Restrict
 from .parts import AttentionNorm, Factor
@@ -344,14 +345,14 @@ def filter_response_norm(
         return parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
     wide = torch.promote_types(x.dtype, torch.float32)
     bias, threshold = bias.to(wide), threshold.to(wide)
-    bias = torch.where(threshold.isnan(), threshold, bias)  # a comparison would hide it
     z = parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
-    level = threshold.view(-1, *(1 for _ in x.shape[2:]))
     if wide == x.dtype:
-        below = z <= level
-    else:  # before rounding: rounded values are often just the threshold, and the gradient is one or the other's
-        with torch.no_grad():
-            below = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu") == 0
+        return maximum(z, threshold)
+    # Before rounding: rounded values are often just the threshold, and the gradient is one or the other's.
+    with torch.no_grad():
+        below = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu") == 0
+    level = threshold.view(-1, *(1 for _ in x.shape[2:]))
+    below = below | threshold.isnan().view(level.shape)  # a comparison would hide it
     return torch.where(below, level, z).to(x.dtype)
 
 

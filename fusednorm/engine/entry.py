@@ -21,11 +21,11 @@ def normalize(
     """
     if x.numel() == 0:
         return _empty(x, residual, tensors), ()
-    transformed = _transformed()
+    watched = transformed()
     # A function of the user's may hold parameters, which only autograd itself sees.
-    if transformed or (isinstance(head, Head) and head.has_function):
+    if watched or (isinstance(head, Head) and head.has_function):
         result, found = plain.forward(x, residual, head, act or "identity", tensors)
-        return result if transformed else _like(result, x), tuple(t if t is None else t.detach() for t in found)
+        return result if watched else _like(result, x), tuple(t if t is None else t.detach() for t in found)
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
@@ -50,7 +50,7 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
     return y if y.stride() == y_like_x.stride() else y_like_x.copy_(y)
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Whether torch.func's transforms or forward-mode differentiation are at work: neither knows the kernels."""
     if torch.compiler.is_compiling():
         return False

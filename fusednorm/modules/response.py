@@ -114,8 +114,8 @@ class FilterResponseNorm(NormLayer, FilterResponse, Affine):
     """max(weight*x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): filter response normalization with its
     thresholded linear unit (FRN and TLU, Singh & Krishnan, 2020). (N, C, *positions) input.
 
-    The maximum is taken in PyTorch after the fused passes: they are 3 forward and 5 backward, in units of x, and it
-    costs some 4 and 6 more, 11 and 17 for maps of 16 bits, and keeps a byte a value for backward. Where both are equal
+    The maximum is taken after the fused passes: they are 3 forward and 5 backward, in units of x, and it costs 2 and 5
+    more; for maps of 16 bits, in PyTorch, some 11 and 17, and a byte a value kept for backward. Where both are equal
     the gradient is the threshold's.
 
     Args:
