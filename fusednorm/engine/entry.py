@@ -39,7 +39,7 @@ _FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.
 
 
 def _family(head: AnyHead) -> Family:
-    if isinstance(head, Head) and isinstance(head.recalibrate, ContextGate):
+    if head.family == "planes" and isinstance(head, Head) and isinstance(head.recalibrate, ContextGate):
         return resident_context.GATE
     return _FAMILIES[head.family]
 

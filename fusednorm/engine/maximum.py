@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .backends import choose, kernel
 from .entry import transformed
-from .layout import positions
 
 
 def maximum(z: Tensor, level: Tensor) -> Tensor:
@@ -49,6 +48,6 @@ class _Maximum(torch.autograd.Function):
         g = kernel("plane_affine_grad", backend)(dy, y, planes, one, zero, None, None, None, None, "relu")
         if not ctx.needs_input_grad[1]:
             return g, None
-        moments = kernel("plane_moments", backend)
-        rest = (moments(dy)[0] - moments(g)[0]).sum(0) * positions(y)
-        return g, rest.to(level.dtype)
+        reduce = kernel("plane_affine_reduce", backend)
+        all_of, through = (reduce(t, t, zero, one, zero, None, None, "identity", False)[2] for t in (dy, g))
+        return g, (all_of - through).sum(0)
