@@ -1,7 +1,8 @@
 // The kernels of layers that know a value per position (docs/positions.md) as operators, for any device (operators.h):
 //   void position_reduce(const PositionReduceArgs&);  void plane_pool(const PlanePoolArgs&);
 //   void position_moments(const PositionMomentsArgs&);
-//   void position_affine(const PositionAffineArgs&);  and likewise position_affine_reduce, _spread, _grad
+//   void position_affine(const PositionAffineArgs&);  and likewise position_affine_reduce, _spread, _grad,
+//   and, where a device has it, _spread_reduce
 // The schemas are in fusednorm/engine/position_operators.py, one for all backends.
 #pragma once
 
@@ -81,8 +82,7 @@ struct PositionOperators {
                                                            Optional e_slope, std::string restrict_, std::string act,
                                                            bool write_g) {
     Tensor g = write_g ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
-    const int64_t sizes[] = {7, x.sizes()[0], x.sizes()[1]};
-    Tensor sums = torch::stable::new_empty(x, {sizes, 3}, compute_type(x));
+    Tensor sums = new_sums(x);
     if (x.numel() == 0) return {g, torch::stable::zero_(sums)};
     Device device(x);
     PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, u,
@@ -112,6 +112,26 @@ struct PositionOperators {
     k.pool = per_plane(pool, x, "pool");
     device.position_affine_spread(k);
     return {g, du, dt};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> position_affine_spread_reduce(
+      Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Optional outer, Optional t, Tensor gain,
+      Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor u, Optional residual, Tensor du_offset, Tensor du_slope,
+      std::string restrict_, std::string act, bool write_g) {
+    Tensor g = write_g ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
+    Tensor du = new_per_position(x), sums = new_sums(x);
+    if (x.numel() == 0) return {g, torch::stable::zero_(du), torch::stable::zero_(sums)};
+    Device device(x);
+    PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, u,
+                                     residual, restrict_, act);
+    k.dy = operand(dy, x, "dy");
+    if (write_g) k.y = operand(g, x, "g");
+    k.du = du.data_ptr();
+    k.du_offset = per_position(du_offset, x, "du_offset");
+    k.du_slope = per_position(du_slope, x, "du_slope");
+    k.sums = sums.data_ptr();
+    device.position_affine_spread_reduce(k);
+    return {g, du, sums};
   }
 
   static Tensor position_affine_grad(Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Optional outer,
@@ -215,6 +235,11 @@ struct PositionOperators {
   static Tensor new_per_position(const Tensor& x) {
     const int64_t sizes[] = {x.sizes()[0], shape_of(x).positions()};
     return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));
+  }
+
+  static Tensor new_sums(const Tensor& x) {
+    const int64_t sizes[] = {7, x.sizes()[0], x.sizes()[1]};
+    return torch::stable::new_empty(x, {sizes, 3}, compute_type(x));
   }
 
   static Kind kind_of(const std::string& name) {

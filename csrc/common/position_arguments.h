@@ -62,6 +62,8 @@ struct PositionAffineArgs {
   // position_affine_spread: du where u is, dt where t is; dt = sum_c outer*de + pool*d, pool may be absent
   void *du = nullptr, *dt = nullptr;
   PerPlane pool;
+  // position_affine_spread_reduce: e_offset and e_slope are du times these
+  const void *du_offset = nullptr, *du_slope = nullptr;
   // position_affine_grad: scale*de + (a*d + b) + sum_j outers[j]*rows[j] + (weight*h*f'(d)), pairs together or absent
   PerPlane a, b;
   int outer_count = 0;

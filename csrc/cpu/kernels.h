@@ -19,6 +19,7 @@ struct KernelTable {
   void (*position_affine)(const PositionAffineArgs&);
   void (*position_affine_reduce)(const PositionAffineArgs&);
   void (*position_affine_spread)(const PositionAffineArgs&);
+  void (*position_affine_spread_reduce)(const PositionAffineArgs&);
   void (*position_affine_grad)(const PositionAffineArgs&);
 };
 

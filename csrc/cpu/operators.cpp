@@ -48,6 +48,7 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("position_affine.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine));
   m.impl("position_affine_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_reduce));
   m.impl("position_affine_spread.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread));
+  m.impl("position_affine_spread_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread_reduce));
   m.impl("position_affine_grad.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_grad));
 }
 

@@ -136,7 +136,7 @@ def vjp(function: Callable[..., Any], *inputs: Tensor | None) -> tuple[Any, Call
             found = map(torch.zeros_like, starts)
         return tuple(None if t is None else next(found) for t in leaves)
 
-    return results, through_tape
+    return results.detach() if isinstance(results, Tensor) else tuple(t.detach() for t in results), through_tape
 
 
 def wants_mask(spec: Spec, residual: Tensor | None) -> bool:

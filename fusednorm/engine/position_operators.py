@@ -28,6 +28,12 @@ SCHEMAS = {
     "position_affine_grad": f"({_BACKWARD}, Tensor? a, Tensor? b, Tensor? outers, Tensor? rows, Tensor? weight,"
     " Tensor? h, str kind, str restrict, str act) -> Tensor dx",
 }
+# Two of them in one, where a backend gains by it.
+JOINT_SCHEMAS = {
+    "position_affine_spread_reduce": "(Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer,"
+    " Tensor? t, Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor u, Tensor? residual,"
+    " Tensor du_offset, Tensor du_slope, str restrict, str act, bool write_g) -> (Tensor g, Tensor du, Tensor sums)",
+}
 
 _library = torch.library.Library("fusednorm", "FRAGMENT")
 
@@ -74,6 +80,10 @@ def _fake_position_affine_spread(dy: Tensor, x: Tensor, *args: Any) -> tuple[Ten
     return _fake_g(x, args[-1]), du, dt
 
 
+def _fake_position_affine_spread_reduce(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake_g(x, args[-1]), _per_position(x), _planes(x, 7)
+
+
 def _fake_position_affine_grad(dy: Tensor, x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x)
 
@@ -85,13 +95,14 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "position_affine": _fake_position_affine,
     "position_affine_reduce": _fake_position_affine_reduce,
     "position_affine_spread": _fake_position_affine_spread,
+    "position_affine_spread_reduce": _fake_position_affine_spread_reduce,
     "position_affine_grad": _fake_position_affine_grad,
 }
 
 
-def define(backend: str) -> None:
-    """Declare the operators of a backend whose kernels are opaque to torch.compile."""
-    for name, schema in SCHEMAS.items():
+def define(backend: str, joint: bool = False) -> None:
+    """Declare the operators of a backend whose kernels are opaque to torch.compile; `joint`: two in one too."""
+    for name, schema in (SCHEMAS | JOINT_SCHEMAS if joint else SCHEMAS).items():
         _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
         torch.library.register_fake(f"fusednorm::{name}.{backend}", _FAKES[name], lib=_library)
 

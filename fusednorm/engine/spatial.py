@@ -7,7 +7,7 @@ docs/positions.md, and the autograd around them.
 Forward reads x for its moments, for t and its covariance with the planes (where it centres), for u (where it scales)
 and writes y from it: 4 units for either scaling, 5 for either centering, 6 for both. Backward sums over positions (2
 units), over channels (2 for each) and writes dx (3): 7, 9 for both. A residual adds its own reads, and the writing of
-its gradient.
+its gradient. On `cpu`, channels_last, scaling's two sums are of one reading: 2 units less.
 """
 
 from __future__ import annotations
@@ -18,13 +18,23 @@ import torch
 from torch import Tensor
 
 from fusednorm.heads import Head
-from fusednorm.heads.planes import position_statistic
-from fusednorm.heads.spatial import Coefficients, centres, centring_row, coefficients, restrict_of, scales
+from fusednorm.heads.planes import position_statistic, position_statistic_slopes
+from fusednorm.heads.spatial import (
+    Coefficients,
+    centres,
+    centring_gradient,
+    centring_row,
+    coefficients,
+    is_there,
+    restrict_of,
+    scales,
+)
 
 from . import plain
 from .backends import kernel
 from .function import Spec, Tensors, family, vjp
 from .layout import compute_dtype, positions
+from .spread_reduce import spread_reduce
 
 
 class Found(NamedTuple):
@@ -125,7 +135,7 @@ class _WayBack:
         assert isinstance(head, Head)
         row = level = spread = u = e_offset = e_slope = None
         if centres(head):
-            (row, level, spread), centring_vjp = vjp(lambda m, v: centring_row(head, m, v), *self.t)
+            row, level, spread = centring_row(head, *self.t)
         moments = (self.mean, self.var)
         positional: tuple[Any, Any, Any] = (None, None, None) if row is None else (self.cov, level, spread)
         inner = moments if row is None else (*moments, *positional)
@@ -139,58 +149,51 @@ class _WayBack:
             found, _ = coefficients(head, center, m, v, c1, c2, c3, S, tuple(moved))
             return tuple(t for t in found if t is not None)
 
-        k, _ = coefficients(head, center, *moments, *positional, S, self.tensors)
-        _, head_vjp = vjp(moving, *inner, *(self.tensors[i] for i in wanted))
+        found, head_vjp = vjp(moving, *inner, *(self.tensors[i] for i in wanted))
+        names = [name for name in Coefficients._fields if is_there(name, head)]
+        there = dict(zip(names, found, strict=True))
+        k = Coefficients._make(there.get(name) for name in Coefficients._fields)
         if scales(head):
-            name = head.recalibrate.statistic
-            u, statistic_vjp = vjp(lambda m, v: position_statistic(m, v, name), *self.u)
+            u = position_statistic(*self.u, head.recalibrate.statistic)
         common = _affine_arguments(k, row, u)
 
         def call(name: str, *more: Any) -> Any:
             return kernel(name, spec.backend)(dy, x, center, *common, residual, e_offset, e_slope, *more)
 
         # The first pass over dy writes g where it is dresidual, or where it spares reading the residual again.
-        write, g = residual is not None or (needs_dresidual and act != "identity"), None
-        restrict = restrict_of(head)
+        write, restrict = residual is not None or (needs_dresidual and act != "identity"), str(restrict_of(head))
         if scales(head):
-            # Not in 16 bits: the sums are better of g as it is than as it would be written.
-            early = write and x.dtype.itemsize > 2
-            written, du, _ = call("position_affine_spread", None, restrict, act, early)
-            if early:
-                g, dy, residual, act, write = written, written, None, "identity", False
-            du_mean, du_var = statistic_vjp(du)
-            e_slope = du_var * (2 / C)
-            e_offset = du_mean / C - e_slope * self.u[0]
-        written, sums = call("position_affine_reduce", restrict, act, write)
+            offset, slope = position_statistic_slopes(*self.u, head.recalibrate.statistic, C)
+            slope = torch.zeros_like(offset) if slope is None else slope
+            g, du, sums = spread_reduce(
+                spec.backend, dy, x, (center, *common), residual, offset, slope, restrict, act, write
+            )
+            e_offset, e_slope = du * offset, du * slope
+        else:
+            g, sums = call("position_affine_reduce", restrict, act, write)
+        dresidual = None if not needs_dresidual else g if write else dy
         if write:
-            g, dy, residual, act, write = written, written, None, "identity", False
+            dy, residual, act = g, None, "identity"
         dshift, dscale, douter, dgain, dbias, dgate_bias, dgate_weight = sums.unbind()
-        cotangents = {
-            "scale": dscale,
-            "shift": dshift,
-            "outer": douter,
-            "gain": dgain,
-            "bias": dbias,
-            "gate_weight": dgate_weight,
-            "gate_bias": dgate_bias,
-        }
-        present = tuple(cotangents[name] for name, t in zip(k._fields, k, strict=True) if t is not None)
-        dm, dv, *rest = head_vjp(present)
+        cotangents = Coefficients(dscale, dshift, douter, dgain, dbias, dgate_weight, dgate_bias)
+        dm, dv, *rest = head_vjp(tuple(getattr(cotangents, name) for name in names))
         outers = rows = weight = h = None
         if row is not None:
             dcov, dlevel, dspread, *rest = rest
             pool = dcov / S
             _, _, drow = call("position_affine_spread", pool, restrict, act, False)
-            dt_mean, dt_var = centring_vjp((drow, dlevel, dspread))
-            # of position_moments: dt_mean/C + 2 dt_var/C (x - t_mean), around the sample's mean
-            weight, h = torch.ones_like(center), dt_var / C
-            middle = center.mean(1, keepdim=True)
-            outers = torch.stack([center - middle, torch.ones_like(center), pool])
-            rows = torch.stack([2 * h, dt_mean / C - 2 * h * (self.t[0] - middle), row])
+            dt = centring_gradient(row, drow, dlevel, dspread)
+            # of t: dt (offset + slope (x - middle)), around the sample's mean
+            ones, middle = torch.ones_like(center), center.mean(1, keepdim=True)
+            offset, slope = position_statistic_slopes(self.t[0] - middle, self.t[1], head.standardize.center, C)
+            if slope is None:
+                outers, rows = torch.stack([ones, pool]), torch.stack([dt * offset, row])
+            else:
+                weight, h = ones, dt * slope / 2
+                outers, rows = torch.stack([center - middle, ones, pool]), torch.stack([2 * h, dt * offset, row])
         dtensors: list[Tensor | None] = [None] * len(self.tensors)
         for i, t in zip(wanted, rest, strict=True):
             dtensors[i] = t
-        dresidual = None if not needs_dresidual else dy if g is None else g
         if not needs_dx:
             return None, dresidual, tuple(dtensors)
         a, b = (dv * (2 / S), (dm / S).to(center.dtype)) if head.needs_moments else (None, None)

@@ -73,3 +73,11 @@ def restricted(a: Tensor, restrict: Restrict) -> Tensor:
 def position_statistic(mean: Tensor, var: Tensor, name: str) -> Tensor:
     """Of the moments over channels at each position, (N, S)."""
     return mean if name == "spatial_mean" else root(var)
+
+
+def position_statistic_slopes(mean: Tensor, var: Tensor, name: str, C: int) -> tuple[Tensor, Tensor | None]:
+    """Its derivative by an element e of the C at a position: offset + slope*e, (N, S) each; no slope is 0."""
+    if name == "spatial_mean":
+        return torch.full_like(mean, 1 / C), None
+    slope = torch.where(var > 0, torch.rsqrt(var) / C, 0)  # as root has it
+    return -slope * mean, slope

@@ -36,6 +36,13 @@ def scales(head: Head) -> bool:
     return bool(getattr(head.recalibrate, "spatial", False))
 
 
+def is_there(coefficient: str, head: Head) -> bool:
+    """Whether a layer has it, by its name in Coefficients."""
+    if coefficient == "outer":
+        return centres(head)
+    return scales(head) or not coefficient.startswith("gate")
+
+
 def restrict_of(head: Head) -> Restrict:
     restrict: Restrict = head.recalibrate.restrict if scales(head) else "sigmoid"
     return restrict
@@ -47,6 +54,12 @@ def centring_row(head: Head, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor,
     level = t.mean(1, keepdim=True)
     row = t - level
     return row, level, row.square().mean(1, keepdim=True)
+
+
+def centring_gradient(row: Tensor, drow: Tensor, dlevel: Tensor, dspread: Tensor) -> Tensor:
+    """dt, of centring_row's three."""
+    S = row.shape[1]
+    return drow - drow.mean(1, keepdim=True) + dlevel / S + row * (dspread * (2 / S))
 
 
 def coefficients(

@@ -13,7 +13,8 @@ from torch import Tensor
 from fusednorm.engine.activations import NAMES as ACTS
 from fusednorm.engine.layout import compute_dtype, positions
 from fusednorm.engine.position_kernels import KINDS
-from fusednorm.engine.position_operators import SCHEMAS
+from fusednorm.engine.position_operators import JOINT_SCHEMAS, SCHEMAS
+from fusednorm.engine.spread_reduce import JOINT, spread_reduce
 from fusednorm.heads.planes import RESTRICTIONS
 
 Call = tuple[str, tuple[Any, ...]]
@@ -50,8 +51,8 @@ def some_options() -> list[Options]:
     ]
 
 
-def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options) -> Iterator[Call]:
-    """One call of each of the seven operators."""
+def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options, backend: str) -> Iterator[Call]:
+    """One call of each of a backend's operators."""
     (N, C), S, dtype, turn = x.shape[:2], positions(x), compute_dtype(x), o.turn
 
     def planes(*lead: int) -> Tensor:
@@ -76,6 +77,8 @@ def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options) -> Iterator[Call]
     write_g = turn % 5 < 3
     yield "position_affine_reduce", (*backward, *functions, write_g)
     yield "position_affine_spread", (*backward, planes() if turn % 2 else None, *functions, write_g)
+    if o.with_u and backend in JOINT:
+        yield "position_affine_spread_reduce", (dy, *affine, rows(), rows(), *functions, write_g)
     count = turn % 4
     more = (planes(), planes()) if turn % 2 else (None, None)
     outers = (planes(count), rows(count)) if count else (None, None)
@@ -86,6 +89,8 @@ def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options) -> Iterator[Call]
 def results(backend: str, call: Call) -> tuple[Tensor, ...]:
     """What an operator returns, always as a tuple."""
     name, args = call
+    if name in JOINT_SCHEMAS:  # where a backend has no such operator, of its two
+        return spread_reduce(backend, *args[:2], args[2:12], *args[12:])
     assert name in SCHEMAS
     found = getattr(getattr(torch.ops.fusednorm, name), backend)(*args)
     return (found,) if isinstance(found, Tensor) else tuple(found)

@@ -41,11 +41,11 @@ def assert_right(backend, call):
         assert error <= 2 * their_error + 4 * torch.finfo(ours.dtype).eps * largest, (call[0], error / largest)
 
 
-def drawn(make, dtype, options):
+def drawn(make, dtype, options, backend):
     """x with its strides; dy and residual with x's layout, or contiguous."""
     x = like(make(), dtype)
     layout = torch.contiguous_format if options.turn % 5 == 0 else torch.preserve_format
-    return calls(x, normal_like(x, layout), normal_like(x), options)
+    return calls(x, normal_like(x, layout), normal_like(x), options, backend)
 
 
 def cases():
@@ -58,7 +58,7 @@ def cases():
 def test_options(backend, name):
     """What may be absent, absent and there; all functions; N×C arguments of three strides."""
     for options in some_options()[1::2] if backend == SLOW_BACKEND else all_options():
-        for call in drawn(MAPS[name], torch.float32, options):
+        for call in drawn(MAPS[name], torch.float32, options, backend):
             assert_right(backend, call)
 
 
@@ -66,7 +66,7 @@ def test_options(backend, name):
 @pytest.mark.parametrize(("backend", "name"), list(cases()))
 def test_types(backend, name, dtype):
     for options in some_options()[3:] if backend == SLOW_BACKEND else some_options():
-        for call in drawn(MAPS[name], TYPES[dtype], options):
+        for call in drawn(MAPS[name], TYPES[dtype], options, backend):
             assert_right(backend, call)
 
 
@@ -76,7 +76,7 @@ def test_16_bit_results_are_rounded_once(backend, layout):
     """Entry by entry: from the same numbers as float32 to half a unit in the last place, beside float32's own error."""
     for dtype in (torch.bfloat16, torch.float16):
         x, dy, residual = (laid_out(maps_like(2, 24, 5, 7), layout).to(dtype) for _ in range(3))
-        for name, args in calls(x, dy, residual, Options(act="silu")):
+        for name, args in calls(x, dy, residual, Options(act="silu"), backend):
             wide = tuple(a.float() if isinstance(a, torch.Tensor) else a for a in args)
             for ours, theirs in zip(results(backend, (name, args)), results("torch", (name, wide)), strict=True):
                 if ours.dtype == dtype:
@@ -90,7 +90,7 @@ def test_16_bit_results_are_rounded_once(backend, layout):
 def test_large(backend, shape, layout):
     """Planes of several tiles, rows of several runs, many channels; the sums of the second are over 70 thousand."""
     for options in some_options()[1:]:
-        for call in drawn(lambda: laid_out(maps_like(*shape), layout), torch.float32, options):
+        for call in drawn(lambda: laid_out(maps_like(*shape), layout), torch.float32, options, backend):
             assert_right(backend, call)
 
 
@@ -98,7 +98,7 @@ def test_large(backend, shape, layout):
 @pytest.mark.parametrize("backend", NATIVE)
 def test_beyond_the_caches(backend, layout):
     """9 MB: the CPU's outputs go past the caches."""
-    for call in drawn(lambda: laid_out(maps_like(2, 32, 190, 193), layout), torch.float32, Options(turn=1)):
+    for call in drawn(lambda: laid_out(maps_like(2, 32, 190, 193), layout), torch.float32, Options(turn=1), backend):
         if call[0].startswith("position_affine"):
             assert_right(backend, call)
 
@@ -120,6 +120,7 @@ def test_long_sums_keep_their_digits(backend, layout):
             ("position_moments", (x, zero, one, zero, one, row)),
             ("position_affine_reduce", (*affine, "sigmoid", "identity", False)),
             ("position_affine_spread", (*affine, None, "sigmoid", "identity", False)),
+            ("position_affine_spread_reduce", (*affine[:13], row, row, "sigmoid", "identity", False)),
         ):
             for ours, truth in zip(results(backend, call), exact(call), strict=True):
                 near = 2e-7 * truth.max().item() if truth.numel() else 0
@@ -145,7 +146,7 @@ def test_nan_stays_where_it_is(backend, layout, act):
     """NaN in x comes out where plain PyTorch has them, and nowhere else."""
     x, dy, residual = (laid_out(torch.randn(2, 19, 5, 7), layout) for _ in range(3))
     x[0, 3, 2, 2] = x[1, 18, 4, 6] = x[1, 0, 0, 0] = float("nan")
-    for call in calls(x, dy, residual, Options(act=act, kind="square", restrict="hsigmoid", turn=1)):
+    for call in calls(x, dy, residual, Options(act=act, kind="square", restrict="hsigmoid", turn=1), backend):
         for ours, theirs in zip(results(backend, call), results("torch", call), strict=True):
             assert torch.equal(ours.isnan(), theirs.isnan()), call[0]
             finite = theirs.isfinite()
@@ -159,7 +160,7 @@ def test_same_bits_for_any_number_of_threads(shape, layout):
     x, dy, residual = (laid_out(torch.randn(shape), layout) for _ in range(3))
     before = torch.get_num_threads()
     try:
-        for call in calls(x, dy, residual, Options(turn=3)):
+        for call in calls(x, dy, residual, Options(turn=3), "cpu"):
             found = []
             for threads in (1, 2, 3, 5):
                 torch.set_num_threads(threads)
@@ -175,7 +176,7 @@ def test_same_bits_for_any_number_of_threads(shape, layout):
 def test_opcheck(backend, layout):
     for options in some_options()[::3]:
         x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), layout) for _ in range(3))
-        for name, args in calls(x, dy, residual, options):
+        for name, args in calls(x, dy, residual, options, backend):
             operator = getattr(getattr(torch.ops.fusednorm, name), backend)
             torch.library.opcheck(operator, args, test_utils=UTILITIES)
 
@@ -185,7 +186,7 @@ def test_opcheck(backend, layout):
 @pytest.mark.parametrize("backend", OPAQUE)
 def test_empty(backend, shape):
     x, dy, residual = (torch.randn(shape) for _ in range(3))
-    for call in calls(x, dy, residual, Options(turn=3)):
+    for call in calls(x, dy, residual, Options(turn=3), backend):
         for ours, theirs in zip(results(backend, call), results("torch", call), strict=True):
             assert ours.shape == theirs.shape
             assert torch.equal(ours, theirs)
@@ -195,7 +196,7 @@ def test_empty(backend, shape):
 def test_wrong_tensors_are_refused_not_read(backend):
     """The operators trust fusednorm's checks, but never read out of bounds."""
     x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
-    for name, args in calls(x, dy, residual, Options(turn=1)):
+    for name, args in calls(x, dy, residual, Options(turn=1), backend):
         for i, arg in enumerate(args):
             wrong = ["other"] if isinstance(arg, str) else []
             if isinstance(arg, torch.Tensor) and arg is not x:
@@ -210,8 +211,8 @@ def test_wrong_tensors_are_refused_not_read(backend):
 @pytest.mark.parametrize("backend", NATIVE)
 def test_halves_of_pairs_are_refused(backend):
     x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
-    for name, args in calls(x, dy, residual, Options(turn=1)):
-        schema = getattr(torch.ops.fusednorm, name).torch._schema
+    for name, args in calls(x, dy, residual, Options(turn=1), backend):
+        schema = getattr(getattr(torch.ops.fusednorm, name), backend)._schema
         for i, parameter in enumerate(schema.arguments):
             if parameter.type.kind() == "OptionalType" and parameter.name not in ("residual", "pool"):
                 with pytest.raises(RuntimeError, match="both or neither"):
@@ -222,7 +223,7 @@ def test_halves_of_pairs_are_refused(backend):
 def test_more_than_three_outers_are_refused(backend):
     x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
     for options in (Options(turn=1), Options(turn=3)):
-        *_, (name, args) = calls(x, dy, residual, options)
+        *_, (name, args) = calls(x, dy, residual, options, backend)
         names = [parameter.name for parameter in getattr(torch.ops.fusednorm, name).torch._schema.arguments]
         four = [torch.cat([t] * 4)[:4] if at in ("outers", "rows") else t for at, t in zip(names, args, strict=True)]
         with pytest.raises(RuntimeError, match="J at most 3"):
@@ -241,7 +242,7 @@ def strided_calls(draw):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(strided_calls())
 def test_any_strides(backend, drawn):
-    for call in calls(*drawn):
+    for call in calls(*drawn, backend):
         for ours, theirs in zip(results(backend, call), results("torch", call), strict=True):
             assert ours.stride() == theirs.stride()
             torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
@@ -251,5 +252,5 @@ def test_documented():
     """docs/positions.md shows the schemas that are registered."""
     text = Path(position_operators.__file__).parents[2] / "docs/positions.md"
     page = " ".join(text.read_text().split())
-    for name, schema in position_operators.SCHEMAS.items():
+    for name, schema in (position_operators.SCHEMAS | position_operators.JOINT_SCHEMAS).items():
         assert f"{name}{schema}" in page, name

@@ -1,0 +1,136 @@
+// position_affine_spread_reduce: position_affine_spread, then position_affine_reduce with e_offset = du*du_offset and
+// e_slope = du*du_slope; docs/positions.md
+// channels_last has all channels of a position at hand: one reading of dy and x (and residual), 2 units (3), and one
+// calculation of the gate. Planar runs the two kernels: 4 units (5). Either way one more with g to write.
+// Included once per instruction set, inside that set's namespace, after them.
+
+// What a few rows' second sweep takes from the first: g*q, g, da and d, all channels of each.
+template <class A>
+class RowStash {
+ public:
+  explicit RowStash(int64_t C) : stride_(ceil_div(C, lanes<A>) * lanes<A>), memory_(4 * kRows * stride_) {}
+  A* gq(int64_t r) { return row(r); }
+  A* g(int64_t r) { return row(kRows + r); }
+  A* da(int64_t r) { return row(2 * kRows + r); }
+  A* d(int64_t r) { return row(3 * kRows + r); }
+
+ private:
+  A* row(int64_t i) { return memory_.data + i * stride_; }
+  int64_t stride_;
+  Scratch<A> memory_;
+};
+
+// The first sweep, of channels [c, c + length): g and the stash written, du's sums added to.
+template <Gate gate, Source source, class T, class Plane>
+inline void stash_rows(const PositionAffineArgs& k, const Ahead& ahead, const MapRows<T>& maps,
+                       const PlaneTerms<Plane>& here, int64_t position, int64_t rows, int64_t c, int64_t length,
+                       RowStash<Compute<T>>& stash, double* du) {
+  using A = Compute<T>;
+  const AffineOptions o(k);
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto map = maps[r];
+    const auto there = place<A>(k, position + r);
+    A *gq = stash.gq(r) + c, *g = stash.g(r) + c, *da = stash.da(r) + c, *d = stash.d(r) + c;
+    Vec<A> sum = {};
+    step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
+      ahead.fetch(map, i);
+      const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+      sum += present<A>(here.gate_weight(i, width) * b.da, width);
+      store(gq + i, b.g * b.q, Full{}), store(g + i, b.g, Full{});
+      store(da + i, b.da, Full{}), store(d + i, b.d, Full{});
+      if (map.y) store_out(map.y + i, b.g, width, map.stream);
+    });
+    du[r] += double(sum_lanes<A>(sum));
+  }
+}
+
+// The second, of all channels: position_affine_reduce's sums.
+template <class A, class Terms>
+inline void reduce_stashed(const PositionAffineArgs& k, const Terms& terms, int64_t position, int64_t rows,
+                           RowStash<A>& stash, const double* du, RowTotals<A, kReduceSums>& totals) {
+  const AffineOptions o(k);
+  PlaceTerms<Same<A>> there[kRows];
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t i = position + r;
+    there[r] = place<A>(k, i);
+    there[r].offset.value = splat(A(du[r]) * static_cast<const A*>(k.du_offset)[i]);
+    there[r].slope.value = splat(A(du[r]) * static_cast<const A*>(k.du_slope)[i]);
+  }
+  const auto here = terms.at(0);
+  step_through<A>(k.shape.C, [&](int64_t i, auto width) FUSEDNORM_INLINED {
+    Vec<A> sums[kReduceSums] = {};
+#pragma GCC unroll 1
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto& p = there[r];
+      const Vec<A> gq = load(stash.gq(r) + i, Full{}), da = load(stash.da(r) + i, Full{});
+      const Vec<A> d = load(stash.d(r) + i, Full{});
+      Vec<A> e = here.scale(i, width) * d + here.shift(i, width);
+      if (o.with_t) e += here.outer(i, width) * p.t.value;
+      const Vec<A> de = here.gain(i, width) * gq + p.offset.value + p.slope.value * e;
+      sums[kDe] += de, sums[kDeD] += de * d, sums[kGeq] += gq * e, sums[kG] += load(stash.g(r) + i, Full{});
+      sums[kDa] += da, sums[kDaU] += da * p.u.value;
+      if (o.with_t) sums[kDeT] += de * p.t.value;
+    }
+    for (int j = 0; j < kReduceSums; ++j) {
+      if (j == kDeT && !o.with_t) continue;
+      A* to = totals.row(j) + i;
+      store(to, load(to, width) + sums[j], width);
+    }
+  });
+  totals.added(rows);
+}
+
+template <Gate gate, Source source, class T>
+void spread_reduce_rows(const PositionAffineArgs& k) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const Ahead ahead = ahead_of<T>(k);
+  rows_over_positions<A, kReduceSums>(
+      s,
+      [&](int64_t n, int64_t begin, int64_t end, RowTotals<A, kReduceSums>& totals) {
+        const SampleTerms<A, 0> terms(k, n);
+        RowReaders<T> maps(k, n);
+        RowStash<A> stash(s.C);
+        double du[kRows] = {};
+        row_groups(begin, end, s.C, [&](int64_t p, int64_t rows, int64_t c, int64_t length) {
+          const int64_t position = n * s.positions() + p;
+          stash_rows<gate, source, T>(k, ahead, maps.open(p, rows, c, length), terms.at(c), position, rows, c, length,
+                                      stash, du);
+          maps.close(p, rows, c, length);
+          if (c + length < s.C) return;
+          reduce_stashed<A>(k, terms, position, rows, stash, du, totals);
+          for (int64_t r = 0; r < rows; ++r) static_cast<A*>(k.du)[position + r] = A(du[r]), du[r] = 0;
+        });
+      },
+      [&](int64_t n, int64_t c, const double* sums) {
+        for (int j = 0; j < kReduceSums; ++j) static_cast<A*>(k.sums)[(j * s.N + n) * s.C + c] = A(sums[j]);
+      });
+}
+
+template <class T>
+void spread_reduce_planes(const PositionAffineArgs& k) {
+  using A = Compute<T>;
+  // The second kernel reads g in dy's and the residual's place, but in 16 bits, where it would be rounded.
+  const bool early = k.y.data && sizeof(T) > 2;
+  PositionAffineArgs spread = k, reduce = k;
+  if (!early) spread.y = Operand{};
+  position_affine_spread<T>(spread);
+  const int64_t places = k.shape.N * k.shape.positions();
+  Scratch<A> memory(2 * places);
+  A *offset = memory.data, *slope = offset + places;
+  for (int64_t i = 0; i < places; ++i) {
+    const A du = static_cast<const A*>(k.du)[i];
+    offset[i] = du * static_cast<const A*>(k.du_offset)[i], slope[i] = du * static_cast<const A*>(k.du_slope)[i];
+  }
+  reduce.e_offset = offset, reduce.e_slope = slope;
+  if (early) reduce.dy = k.y, reduce.y = reduce.residual = Operand{}, reduce.act = Act::identity;
+  position_affine_reduce<T>(reduce);
+}
+
+template <class T>
+void position_affine_spread_reduce(const PositionAffineArgs& k) {
+  if (!k.shape.channels_last) return spread_reduce_planes<T>(k);
+  with_gate_and_source(k, [&](auto gate, auto source) {
+    if constexpr (gate.value != Gate::none) spread_reduce_rows<gate.value, source.value, T>(k);
+  });
+}
