@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gates import context_gate
-from .planes import Planes
+from .planes import Planes, inverse
 
 Tensors = tuple[Tensor | None, ...]
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -52,9 +52,7 @@ class Context:
         self, planes: Planes, center: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """scale and shift of z, w of the position sums, and the mean over channels of shift (N, 1)."""
-        scale = (planes.inv if weight is None else planes.inv * weight).expand_as(center)
-        shift = scale * (center - planes.mu).to(center.dtype)
-        shift = shift if bias is None else shift + bias
+        scale, shift = planes.affine(center, weight, bias)
         if self.similarity == "l1":
             w = scale.abs()
         elif self.similarity == "squared":
@@ -102,8 +100,8 @@ def inner_map(head: Any, center: Tensor, m: Tensor, v: Tensor, S: int, tensors: 
     cast = [None if t is None else t.to(dtype) for t in tensors]
     own = head.standardize.tensors
     mu, var, statistics = head.standardize(m, v, S, *cast[:own])
-    inv = torch.rsqrt(var + head.standardize.eps).to(dtype)
-    return context_of(head).inner(Planes(m, v, mu, inv, S), center, *cast[own:]), statistics
+    planes = Planes(m, v, mu, inverse(var, head.standardize.eps, dtype), S)
+    return context_of(head).inner(planes, center, *cast[own:]), statistics
 
 
 def own_tensors(head: Any, tensors: Tensors, dtype: torch.dtype) -> Tensors:

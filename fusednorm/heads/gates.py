@@ -99,7 +99,8 @@ class StyleRecalibration:
         norm_var: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Statistics]:
         z = Gated(planes, weight, bias)
-        style = style_weight[:, 0] * z.mean() + style_weight[:, 1] * torch.sqrt(z.var() + self.eps)
+        of_mean, of_std = style_weight.unbind(1)
+        style = of_mean * z.mean() + of_std * torch.sqrt(z.var() + self.eps)
         a, statistics = normed(style, norm_weight, norm_bias, norm_mean, norm_var)
         return z.times(torch.sigmoid(a), statistics)
 

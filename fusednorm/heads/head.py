@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from .context import Context
-from .planes import Planes, Statistics
+from .planes import Planes, Statistics, inverse
 
 
 class AnyHead(Protocol):
@@ -75,10 +74,6 @@ class Head:
         cast = [None if t is None else t.to(dtype) for t in tensors]
         own = self.standardize.tensors
         mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own])
-        inv = torch.rsqrt(var + self.standardize.eps).to(dtype)
-        gamma, beta, statistics = self.recalibrate(Planes(m, v, mu, inv, positions), *cast[own:])
-        scale = inv if gamma is None else inv * gamma
-        shift = scale * (center - mu).to(dtype)
-        if beta is not None:
-            shift = shift + beta
-        return scale.expand_as(center), shift, batch_statistics + statistics
+        planes = Planes(m, v, mu, inverse(var, self.standardize.eps, dtype), positions)
+        gamma, beta, statistics = self.recalibrate(planes, *cast[own:])
+        return *planes.affine(center, gamma, beta), batch_statistics + statistics

@@ -25,16 +25,23 @@ class Planes(NamedTuple):
     """What a recalibration may look at.
 
     m (N, C), float64, and v (N, C): plane means and biased variances of x; mu and inv = 1/sqrt(var + eps),
-    broadcastable to (N, C): what the planes are standardized with; spread: the planes' variances where more than a
-    constant was taken from them before.
+    broadcastable to (N, C): what the planes are standardized with, None for 0 and 1; spread: the planes' variances
+    where more than a constant was taken from them before.
     """
 
     m: Tensor
     v: Tensor
-    mu: Tensor
-    inv: Tensor
+    mu: Tensor | None
+    inv: Tensor | None
     positions: int
     spread: Tensor | None = None
+
+    def affine(self, center: Tensor, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """scale and shift (N, C) of gamma x_hat + beta = scale (x - center) + shift; None for 1 and 0."""
+        scale = self.inv if gamma is None else self._scaled(gamma)
+        scale = torch.ones_like(center) if scale is None else scale.expand_as(center)
+        shift = scale * (center if self.mu is None else (center - self.mu).to(center.dtype))
+        return scale, shift if beta is None else shift + beta
 
     def mean(self) -> Tensor:
         """Of x itself, in the compute type."""
@@ -42,21 +49,30 @@ class Planes(NamedTuple):
 
     def standardized_mean(self) -> Tensor:
         """Of x_hat."""
-        return (self.m - self.mu).to(self.v.dtype) * self.inv
+        return self._scaled(self.mean() if self.mu is None else (self.m - self.mu).to(self.v.dtype))
 
     def standardized_std(self) -> Tensor:
         """Of x_hat, the root of the biased variance."""
-        return root(self.v if self.spread is None else self.spread) * self.inv
+        return self._scaled(root(self.v if self.spread is None else self.spread))
 
     def standardized_var(self) -> Tensor:
         """Of x_hat, biased."""
-        return (self.v if self.spread is None else self.spread) * self.inv.square()
+        var = self.v if self.spread is None else self.spread
+        return var if self.inv is None else var * self.inv.square()
+
+    def _scaled(self, t: Tensor) -> Tensor:
+        return t if self.inv is None else t * self.inv
 
 
 def root(v: Tensor) -> Tensor:
     """sqrt(v), with derivative 0 at 0: a constant plane has no direction in which its deviation grows."""
-    positive = v > 0
-    return torch.where(positive, torch.sqrt(torch.where(positive, v, 1)), 0)
+    nothing = v <= 0
+    return v.masked_fill(nothing, 1).sqrt().masked_fill(nothing, 0)
+
+
+def inverse(var: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor | None:
+    """1/sqrt(var + eps), of nothing none."""
+    return None if var is None else torch.rsqrt(var + eps).to(dtype)
 
 
 def restricted(a: Tensor, restrict: Restrict) -> Tensor:

@@ -91,7 +91,10 @@ def normed(
     """BN of a (N, K) over samples, by given statistics or the batch's; and those, for running averages."""
     statistics: Statistics = ()
     if mean is None or var is None:
-        N = a.shape[0]
-        mean, var = a.mean(0), (a - a.mean(0)).square().mean(0)
+        N, mean = a.shape[0], a.mean(0)
+        d = a - mean
+        var = d.square().mean(0)
         statistics = (mean, var * (N / max(N - 1, 1)))
-    return (a - mean) * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics
+    else:
+        d = a - mean
+    return d * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .head import Head
-from .planes import Planes, Restrict, position_statistic
+from .planes import Planes, Restrict, inverse, position_statistic
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -82,9 +82,8 @@ def coefficients(
         mu, var, statistics = head.standardize(m, v, S, *own)
     else:
         mu, var, spread, statistics = head.standardize.around_positions(m, v, cov, level, t_var, S, *own)
-    inv = torch.rsqrt(var + head.standardize.eps).to(dtype)
-    scale = inv.expand_as(center)
-    shift = scale * (center - mu).to(dtype)
+    planes = Planes(m, v, mu, inverse(var, head.standardize.eps, dtype), S, spread)
+    scale, shift = planes.affine(center, None, None)
     if cov is not None:
         assert own[0] is not None
         outer = scale * own[0]
@@ -93,7 +92,7 @@ def coefficients(
         gain, bias, gate_weight, gate_bias = rest
         gate_weight, gate_bias = (t.expand_as(center) for t in (gate_weight, gate_bias) if t is not None)
     else:
-        gain, bias, more = head.recalibrate(Planes(m, v, mu, inv, S, spread), *rest)
+        gain, bias, more = head.recalibrate(planes, *rest)
         statistics = statistics + more
     gain = torch.ones_like(center) if gain is None else gain.expand_as(center)
     bias = torch.zeros_like(center) if bias is None else bias.expand_as(center)

@@ -1,9 +1,9 @@
 """Standardizations: from a map's plane moments to the mean and variance that each plane is standardized with.
 
 Each takes the plane means m (float64) and biased plane variances v, (N, C), and its tensors, and gives mu and var,
-broadcastable to (N, C), and the statistics that running averages are made of (`updates` of them). All are written
-centred: variance around the mean, never E[x²] - E[x²]. Where no moments are taken (`needs_moments`), `pivot` says
-what the kernels subtract in the means' place: (C,), or None for 0.
+broadcastable to (N, C), None for 0 and 1, and the statistics that running averages are made of (`updates` of them).
+All are written centred: variance around the mean, never E[x²] - E[x]². Where no moments are taken (`needs_moments`),
+`pivot` says what the kernels subtract in the means' place: (C,), or None for 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from .planes import Statistics
@@ -72,8 +71,8 @@ class Identity:
     updates: ClassVar[int] = 0
     needs_moments: ClassVar[bool] = False
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
-        return torch.zeros_like(m[:1]), torch.ones_like(v[:1]), ()
+    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[None, None, Statistics]:
+        return None, None, ()
 
     def pivot(self) -> None:
         return None
@@ -88,8 +87,8 @@ class FilterResponse:
     updates: ClassVar[int] = 0
     needs_moments: ClassVar[bool] = True
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
-        return torch.zeros_like(m[:1]), v + m.square(), ()
+    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[None, Tensor, Statistics]:
+        return None, v + m.square(), ()
 
 
 def batch_moments(m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

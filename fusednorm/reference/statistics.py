@@ -8,8 +8,8 @@ STATISTICS = ("mean", "std", "spatial_mean", "spatial_std")  # RBN's mu_c, sigma
 
 def deviation(var: Tensor) -> Tensor:
     """The root, with derivative 0 at 0: a constant plane has no direction in which its deviation grows."""
-    positive = var > 0
-    return torch.where(positive, torch.sqrt(torch.where(positive, var, 1)), 0)
+    constant = var <= 0  # not NaN, which passes
+    return torch.where(constant, 0, torch.sqrt(torch.where(constant, 1, var)))
 
 
 def instance_statistic(X: Tensor, name: str) -> Tensor:

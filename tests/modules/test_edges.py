@@ -125,7 +125,10 @@ def test_not_finite_in_one_sample(backend, training, kind, layout, value):
 def test_not_finite_in_further_layers(backend, kind, value, layout, training):
     """The plane of the bad value may be spoiled as a whole, for its mean is the kernels' pivot; and with it the
     sample, where a plane has a say in the others'."""
-    across = kind in ("squeeze-excite", "batch squeeze-excite", "efficient channel attention", "representative spatial")
+    across = kind in (
+        "squeeze-excite", "batch squeeze-excite", "efficient channel attention", "representative spatial",
+        "global response",
+    )  # fmt: skip
     where = (1, slice(None) if across else 4)
     not_finite_in_one_sample(backend, training, kind, layout, value, where)
 
