@@ -1,7 +1,8 @@
 // position_affine_spread_reduce: position_affine_spread, then position_affine_reduce with e_offset = du*du_offset and
 // e_slope = du*du_slope; docs/positions.md
 // channels_last has all channels of a position at hand: one reading of dy and x (and residual), 2 units (3), and one
-// calculation of the gate. Planar runs the two kernels: 4 units (5). Either way one more with g to write.
+// calculation of the gate. Planar runs the two kernels: 4 units (5; 6 where the second doesn't read g, in 16 bits).
+// Either way one more with g to write.
 // Included once per instruction set, inside that set's namespace, after them.
 
 // What a few rows' second sweep takes from the first: g*q, g, da and d, all channels of each.

@@ -19,6 +19,8 @@ struct PositionRun {
   int64_t length;
 
   // Of `added` more channels, after `before`: a value near their mean, and sums of differences from it and of squares.
+  // Where channels are alike, products and differences are exact, and m2 is 0: so square*count - rest*rest, not
+  // square - rest*rest/count.
   template <class A>
   void merge(int64_t before, int64_t added, const A* middle, const A* drift, const A* square) {
     const double count = double(added), each = 1 / count, share = count / double(before + added);
@@ -26,7 +28,7 @@ struct PositionRun {
     for (int64_t i = 0; i < length; ++i) {
       const double rest = double(drift[i]), delta = double(middle[i]) + rest * each - mean[i];
       mean[i] += delta * share;
-      m2[i] += non_negative(double(square[i]) - rest * rest * each) + delta * delta * cross;
+      m2[i] += non_negative(double(square[i]) * count - rest * rest) * each + delta * delta * cross;
     }
   }
   template <class A>

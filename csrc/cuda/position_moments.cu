@@ -73,7 +73,7 @@ __device__ __forceinline__ void rows_item(const Walk& w, const PositionPass& k, 
 #pragma unroll
   for (int i = 0; i < kE; ++i) coefficients[i] = coefficient<A, V, true>(k.coefficients[i], item.n, item.c, item.real);
   const int64_t row = item.n * shape.positions() + item.begin, stripe = item.c / parts.width;
-  const A share = A(1) / A(min(parts.width, parts.channels - stripe * parts.width));
+  const A count = A(min(parts.width, parts.channels - stripe * parts.width)), share = A(1) / count;
   const RowTracks<A, V, true, 1> tracks(k, row, 0);
   for (int i = item.lane; i < item.steps; i += item.lanes * U) {
     Raw<T, V> raw[U];
@@ -101,10 +101,12 @@ __device__ __forceinline__ void rows_item(const Walk& w, const PositionPass& k, 
         }
       }
       drift = add_columns(w, drift);
-      squares = add_columns(w, squares) - drift * drift * share;
+      // drift/count to the last bit: where channels are alike all of this is exact, and their variance 0.
+      const A part = drift * share, left = fma(fma(-count, part, drift), share, part);
+      squares = fma(-drift, left, add_columns(w, squares));
       squares = squares < A(0) ? A(0) : squares;
       if (item.real && int(threadIdx.x) % w.columns == 0)
-        keep_moments(parts, stripe, row + step, double(mean) + double(drift * share), squares);
+        keep_moments(parts, stripe, row + step, double(mean) + double(left), squares);
     }
   }
 }

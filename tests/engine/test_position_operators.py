@@ -2,6 +2,7 @@
 float64; docs/positions.md is the contract.
 """
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,19 @@ def test_long_sums_keep_their_digits(backend, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("backend", OPAQUE)
+def test_no_variance(backend, layout):
+    """Where all channels are alike it is 0, exactly: a derivative of the deviation would divide by what is left."""
+    for channels, dtype in itertools.product((3, 6, 7, 19, 50, 300), (torch.float32, torch.float64)):
+        alike = torch.randn(2, 1, 5, 7, dtype=dtype).expand(-1, channels, -1, -1)
+        zero, one = torch.zeros(2, channels, dtype=dtype), torch.ones(2, channels, dtype=dtype)
+        call = "position_moments", (laid_out(alike.contiguous(), layout), zero, one, zero, None, None)
+        mean, var = results(backend, call)
+        assert torch.equal(mean, alike[:, 0].flatten(1)), channels
+        assert (var == 0).all(), channels
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", OPAQUE)
 def test_variance_beside_a_large_mean(backend, layout):
     """e has a mean of 1e4 and a deviation of 1 (and whole multiples of 2^-8, so that e itself is exact)."""
     for channels in (5, 300):
@@ -160,7 +174,8 @@ def test_same_bits_for_any_number_of_threads(shape, layout):
     x, dy, residual = (laid_out(torch.randn(shape), layout) for _ in range(3))
     before = torch.get_num_threads()
     try:
-        for call in calls(x, dy, residual, Options(turn=3), "cpu"):
+        # with g written and without
+        for call in (*calls(x, dy, residual, Options(turn=3), "cpu"), *calls(x, dy, residual, Options(turn=5), "cpu")):
             found = []
             for threads in (1, 2, 3, 5):
                 torch.set_num_threads(threads)
@@ -179,6 +194,21 @@ def test_opcheck(backend, layout):
         for name, args in calls(x, dy, residual, options, backend):
             operator = getattr(getattr(torch.ops.fusednorm, name), backend)
             torch.library.opcheck(operator, args, test_utils=UTILITIES)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_spread_reduce_of_two_kernels(dtype, layout):
+    """Where a backend has no such kernel."""
+    for options in all_options():
+        x, dy, residual = (laid_out(maps_like(2, 24, 5, 7), layout).to(TYPES[dtype]) for _ in range(3))
+        for name, args in calls(x, dy, residual, options, "cpu"):
+            if name not in position_operators.JOINT_SCHEMAS:
+                continue
+            for ours, truth in zip(results("torch", (name, args)), exact((name, args)), strict=True):
+                eps = torch.finfo(ours.dtype).eps
+                if ours.numel():
+                    assert (ours.double() - truth).abs().max() <= 16 * eps * truth.abs().max().clamp(min=1)
 
 
 @pytest.mark.filterwarnings("error:.*degrees of freedom")
