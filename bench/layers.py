@@ -46,7 +46,7 @@ LAYERS: dict[Layer, Entry] = {
     Layer.rbn_center_spatial: Entry(
         lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, center="spatial_mean", act=act), 5, 7
     ),
-    # moments, u, and write y; backward likewise
+    # moments, u, and write y; backward likewise (on cpu in channels_last 2 units less, which the floor leaves out)
     Layer.rbn_scale_spatial: Entry(
         lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, scale="spatial_mean", act=act), 4, 7
     ),

@@ -124,6 +124,7 @@ struct PositionOperators {
     Device device(x);
     PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, u,
                                      residual, restrict_, act);
+    STD_TORCH_CHECK(k.shape.channels_last, "fusednorm: x: expected a channels_last map");
     k.dy = operand(dy, x, "dy");
     if (write_g) k.y = operand(g, x, "g");
     k.du = du.data_ptr();

@@ -1,8 +1,7 @@
-// position_affine_spread_reduce: position_affine_spread, then position_affine_reduce with e_offset = du*du_offset and
-// e_slope = du*du_slope; docs/positions.md
-// channels_last has all channels of a position at hand: one reading of dy and x (and residual), 2 units (3), and one
-// calculation of the gate. Planar runs the two kernels: 4 units (5; 6 where the second doesn't read g, in 16 bits).
-// Either way one more with g to write.
+// position_affine_spread_reduce, of channels_last maps: position_affine_spread, then position_affine_reduce with
+// e_offset = du*du_offset and e_slope = du*du_slope; docs/positions.md
+// All channels of a position are at hand when du is known: one calculation of the gate.
+// Traffic: reads dy and x (and residual): 2 units (3), one more with g to write; the two kernels read 4 (5).
 // Included once per instruction set, inside that set's namespace, after them.
 
 // What a few rows' second sweep takes from the first: g*q, g, da and d, all channels of each.
@@ -109,28 +108,7 @@ void spread_reduce_rows(const PositionAffineArgs& k) {
 }
 
 template <class T>
-void spread_reduce_planes(const PositionAffineArgs& k) {
-  using A = Compute<T>;
-  // The second kernel reads g in dy's and the residual's place, but in 16 bits, where it would be rounded.
-  const bool early = k.y.data && sizeof(T) > 2;
-  PositionAffineArgs spread = k, reduce = k;
-  if (!early) spread.y = Operand{};
-  position_affine_spread<T>(spread);
-  const int64_t places = k.shape.N * k.shape.positions();
-  Scratch<A> memory(2 * places);
-  A *offset = memory.data, *slope = offset + places;
-  for (int64_t i = 0; i < places; ++i) {
-    const A du = static_cast<const A*>(k.du)[i];
-    offset[i] = du * static_cast<const A*>(k.du_offset)[i], slope[i] = du * static_cast<const A*>(k.du_slope)[i];
-  }
-  reduce.e_offset = offset, reduce.e_slope = slope;
-  if (early) reduce.dy = k.y, reduce.y = reduce.residual = Operand{}, reduce.act = Act::identity;
-  position_affine_reduce<T>(reduce);
-}
-
-template <class T>
 void position_affine_spread_reduce(const PositionAffineArgs& k) {
-  if (!k.shape.channels_last) return spread_reduce_planes<T>(k);
   with_gate_and_source(k, [&](auto gate, auto source) {
     if constexpr (gate.value != Gate::none) spread_reduce_rows<gate.value, source.value, T>(k);
   });

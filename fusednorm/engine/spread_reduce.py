@@ -5,9 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from .backends import kernel
+from .layout import is_channels_last
 
-# Where one kernel is both: on a CPU, in channels_last, a position's channels are at hand when du is known.
-JOINT = ("cpu",)
+
+def is_joint(backend: str, x: Tensor) -> bool:
+    """Where one kernel is both: on a CPU, in channels_last, a position's channels are at hand when du is known."""
+    return backend == "cpu" and is_channels_last(x)
 
 
 def spread_reduce(
@@ -26,7 +29,7 @@ def spread_reduce(
 
     affine: from center to u, as the kernels of docs/positions.md take them.
     """
-    if backend in JOINT:
+    if is_joint(backend, x):
         joint = kernel("position_affine_spread_reduce", backend)
         return joint(dy, x, *affine, residual, du_offset, du_slope, restrict, act, write_g)
     spread, reduce = (kernel(f"position_affine_{name}", backend) for name in ("spread", "reduce"))

@@ -14,7 +14,7 @@ from fusednorm.engine.activations import NAMES as ACTS
 from fusednorm.engine.layout import compute_dtype, positions
 from fusednorm.engine.position_kernels import KINDS
 from fusednorm.engine.position_operators import JOINT_SCHEMAS, SCHEMAS
-from fusednorm.engine.spread_reduce import JOINT, spread_reduce
+from fusednorm.engine.spread_reduce import is_joint, spread_reduce
 from fusednorm.heads.planes import RESTRICTIONS
 
 Call = tuple[str, tuple[Any, ...]]
@@ -77,7 +77,7 @@ def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options, backend: str) -> 
     write_g = turn % 5 < 3
     yield "position_affine_reduce", (*backward, *functions, write_g)
     yield "position_affine_spread", (*backward, planes() if turn % 2 else None, *functions, write_g)
-    if o.with_u and backend in JOINT:
+    if o.with_u and is_joint(backend, x):
         yield "position_affine_spread_reduce", (dy, *affine, rows(), rows(), *functions, write_g)
     count = turn % 4
     more = (planes(), planes()) if turn % 2 else (None, None)

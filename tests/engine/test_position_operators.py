@@ -196,19 +196,25 @@ def test_opcheck(backend, layout):
             torch.library.opcheck(operator, args, test_utils=UTILITIES)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("backend", "layout"), [("torch", "nchw"), ("torch", "channels_last"), ("cpu", "nchw")])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_spread_reduce_of_two_kernels(dtype, layout):
-    """Where a backend has no such kernel."""
+@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
+def test_spread_reduce_of_two_kernels(dtype, backend, layout):
+    """Where no kernel is both."""
+    count = 0
     for options in all_options():
-        x, dy, residual = (laid_out(maps_like(2, 24, 5, 7), layout).to(TYPES[dtype]) for _ in range(3))
+        x, dy, residual = (laid_out(maps_like(2, 24, 5, 7), "channels_last").to(TYPES[dtype]) for _ in range(3))
         for name, args in calls(x, dy, residual, options, "cpu"):
             if name not in position_operators.JOINT_SCHEMAS:
                 continue
-            for ours, truth in zip(results("torch", (name, args)), exact((name, args)), strict=True):
+            count += 1
+            if layout == "nchw":
+                args = tuple(a.contiguous() if isinstance(a, torch.Tensor) and a.dim() == 4 else a for a in args)
+            for ours, truth in zip(results(backend, (name, args)), exact((name, args)), strict=True):
                 eps = torch.finfo(ours.dtype).eps
                 if ours.numel():
                     assert (ours.double() - truth).abs().max() <= 16 * eps * truth.abs().max().clamp(min=1)
+    assert count > 0
 
 
 @pytest.mark.filterwarnings("error:.*degrees of freedom")
@@ -222,10 +228,11 @@ def test_empty(backend, shape):
             assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("backend", NATIVE)
-def test_wrong_tensors_are_refused_not_read(backend):
+def test_wrong_tensors_are_refused_not_read(backend, layout):
     """The operators trust fusednorm's checks, but never read out of bounds."""
-    x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
+    x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), layout) for _ in range(3))
     for name, args in calls(x, dy, residual, Options(turn=1), backend):
         for i, arg in enumerate(args):
             wrong = ["other"] if isinstance(arg, str) else []
@@ -238,15 +245,25 @@ def test_wrong_tensors_are_refused_not_read(backend):
                     results(backend, (name, (*args[:i], other, *args[i + 1 :])))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("backend", NATIVE)
-def test_halves_of_pairs_are_refused(backend):
-    x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
+def test_halves_of_pairs_are_refused(backend, layout):
+    x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), layout) for _ in range(3))
     for name, args in calls(x, dy, residual, Options(turn=1), backend):
         schema = getattr(getattr(torch.ops.fusednorm, name), backend)._schema
         for i, parameter in enumerate(schema.arguments):
             if parameter.type.kind() == "OptionalType" and parameter.name not in ("residual", "pool"):
                 with pytest.raises(RuntimeError, match="both or neither"):
                     results(backend, (name, (*args[:i], None, *args[i + 1 :])))
+
+
+@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
+def test_a_planar_map_is_refused_by_the_joint_operator():
+    x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), "channels_last") for _ in range(3))
+    found = dict(calls(x, dy, residual, Options(turn=1), "cpu"))
+    dy, x, *rest = found["position_affine_spread_reduce"]
+    with pytest.raises(RuntimeError, match="channels_last"):
+        torch.ops.fusednorm.position_affine_spread_reduce.cpu(dy, x.contiguous(), *rest)
 
 
 @pytest.mark.parametrize("backend", NATIVE)
