@@ -40,8 +40,9 @@ void check_layer(const Layer& l, int64_t C) {
   const auto recalibrate = Recalibrate(l.recalibrate);
   const bool attentive = recalibrate == Recalibrate::attentive, scaling = recalibrate == Recalibrate::scaling;
   const bool squeeze = recalibrate == Recalibrate::squeeze_excite, switchable = standardize == Standardize::switchable;
-  STD_TORCH_CHECK(l.standardize >= 0 && l.standardize <= int64_t(Standardize::identity) && l.recalibrate >= 0 &&
-                      l.recalibrate <= int64_t(Recalibrate::squeeze_excite) && l.groups > 0 && C % l.groups == 0,
+  const bool style = recalibrate == Recalibrate::style, window = recalibrate == Recalibrate::channel_attention;
+  STD_TORCH_CHECK(l.standardize >= 0 && l.standardize <= int64_t(Standardize::filter_response) && l.recalibrate >= 0 &&
+                      l.recalibrate <= int64_t(Recalibrate::global_response) && l.groups > 0 && C % l.groups == 0,
                   "fusednorm: a layer: kinds must be known, and groups divide the channels");
   STD_TORCH_CHECK(in_pairs(l.running_mean, l.running_var) && in_pairs(l.mean_weight, l.var_weight) &&
                       in_pairs(l.norm_weight, l.norm_bias) && in_pairs(l.norm_mean, l.norm_var),
@@ -49,10 +50,12 @@ void check_layer(const Layer& l, int64_t C) {
   STD_TORCH_CHECK(switchable == l.mean_weight.has_value() &&
                       (standardize == Standardize::representative) == l.center_weight.has_value() &&
                       (attentive || squeeze) == l.fc_weight.has_value() && (l.fc_weight || !l.fc_bias) &&
-                      (scaling || squeeze) == l.gate_weight.has_value() && (!scaling || l.gate_bias) &&
-                      (l.gate_weight || !l.gate_bias) && (attentive || !l.norm_weight) &&
+                      (scaling || squeeze || window || style) == l.gate_weight.has_value() &&
+                      (!scaling || l.gate_bias) && (scaling || squeeze || !l.gate_bias) &&
+                      (attentive || style == l.norm_weight.has_value()) && (l.norm_weight || !l.norm_mean) &&
                       (!attentive || (l.weight && l.bias)) &&
-                      (!l.running_mean || (standardize != Standardize::group && standardize != Standardize::identity)),
+                      (!l.running_mean || standardize == Standardize::batch || switchable ||
+                       standardize == Standardize::representative),
                   "fusednorm: a layer: expected the tensors of its kinds, and no others");
   const int64_t count = scopes_of(l);
   bool known = switchable == (count > 0) && (l.scopes >> (4 * count)) == 0;
@@ -90,11 +93,15 @@ HeadArgs head_args(const Layer& l, const Shape& s, const Tensor& mean, const Ten
   k.fc_weight = take(l.fc_weight, k.K * (two ? 2 : 1) * k.C, "fc_weight");
   k.fc_bias = take(l.fc_bias, k.K, "fc_bias");
   k.attention_norm = l.norm_weight.has_value();
-  k.norm_weight = take(l.norm_weight, k.K, "norm_weight");
-  k.norm_bias = take(l.norm_bias, k.K, "norm_bias");
-  k.norm_mean = take(l.norm_mean, k.K, "norm_mean");
-  k.norm_var = take(l.norm_var, k.K, "norm_var");
-  k.gate_weight = take(l.gate_weight, k.K ? k.C * k.K : k.C, "gate_weight");
+  const bool style = k.recalibrate == Recalibrate::style, windows = k.recalibrate == Recalibrate::channel_attention;
+  const int64_t normed = style ? k.C : k.K;
+  k.norm_weight = take(l.norm_weight, normed, "norm_weight");
+  k.norm_bias = take(l.norm_bias, normed, "norm_bias");
+  k.norm_mean = take(l.norm_mean, normed, "norm_mean");
+  k.norm_var = take(l.norm_var, normed, "norm_var");
+  if (windows) k.window = l.gate_weight->numel();
+  STD_TORCH_CHECK(!windows || k.window % 2 == 1, "fusednorm: gate_weight: expected an odd number of values");
+  k.gate_weight = take(l.gate_weight, windows ? k.window : style ? 2 * k.C : k.K ? k.C * k.K : k.C, "gate_weight");
   k.gate_bias = take(l.gate_bias, k.C, "gate_bias");
   return k;
 }
@@ -129,7 +136,7 @@ ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor
                             const std::string& act, bool save_mask) {
   refuse_empty(x);
   const int64_t K = layer.components(), channels = layer.over_batch() ? shape.C : 0;
-  const int64_t components = layer.norm_weight && !layer.norm_mean ? K : 0;
+  const int64_t components = layer.norm_weight && !layer.norm_mean ? layer.norm_weight->numel() : 0;
   ForwardCall call{x,
                    Parameters(x),
                    {},

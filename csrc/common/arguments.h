@@ -55,11 +55,20 @@ struct MomentsArgs {
 };
 
 // What planes are standardized with, and the affine map after it. The order is fusednorm/engine/native.py's.
-enum class Standardize { batch, group, switchable, representative, identity };
-enum class Recalibrate { affine, attentive, scaling, squeeze_excite };
+enum class Standardize { batch, group, switchable, representative, identity, filter_response };
+enum class Recalibrate {
+  affine,
+  attentive,
+  scaling,
+  squeeze_excite,
+  channel_attention,
+  style,
+  gather_excite,
+  global_response
+};
 // Scopes of a switchable normalization.
 enum class Over { instance, layer, batch, group };
-// Functions between 0 and 1 of scaling and squeeze-excite.
+// Functions between 0 and 1 that gates end with.
 enum class Restrict { sigmoid, tanh, hsigmoid };
 
 // The N×C part of the hot layers: a standardization and a recalibration. docs/engine.md has the formulas. All arrays are
@@ -86,20 +95,21 @@ struct HeadArgs {
   bool center_std = false;
   // attentive: lambda = Act(fc(s)), or of BN of it; K components. squeeze-excite: fc is its first layer, K its width
   int64_t K = 0;
+  int64_t window = 0;                                       // channel attention: channels that a gate looks at, odd
   const void *fc_weight = nullptr, *fc_bias = nullptr;      // K×C or K×2C, K
-  bool attention_norm = false;                              // BN after the fc
-  const void *norm_weight = nullptr, *norm_bias = nullptr;  // K
-  const void *norm_mean = nullptr, *norm_var = nullptr;     // K running statistics; null: those of the batch
+  bool attention_norm = false;                              // BN after the fc; style has one always
+  const void *norm_weight = nullptr, *norm_bias = nullptr;  // K; style: C
+  const void *norm_mean = nullptr, *norm_var = nullptr;     // running statistics of them; null: those of the batch
   int source = 0;  // what is looked at. attentive: AttentionInput; scaling: mean, std of x_hat, mean of x
-  int gate = 0;    // attentive: AttentionAct; scaling, squeeze-excite: Restrict
-  double source_eps = 0, norm_eps = 0;
-  // scaling: C, C; squeeze-excite: its second layer, C×K, C
+  int gate = 0;    // attentive: AttentionAct; else Restrict
+  double source_eps = 0, norm_eps = 0;  // source_eps: style's and global response's too
+  // scaling: C, C; squeeze-excite: its second layer, C×K, C; channel attention: its window; style: C×2, of mean and std
   const void *gate_weight = nullptr, *gate_bias = nullptr;
   // forward's results; read again by backward
   void *scale = nullptr, *shift = nullptr;           // N×C
   void* z = nullptr;                                 // N×K, the fc's output, double
   void *batch_mean = nullptr, *batch_var = nullptr;  // C, for the running statistics: unbiased but where switchable
-  void *z_mean = nullptr, *z_var = nullptr;          // K, unbiased; likewise
+  void *z_mean = nullptr, *z_var = nullptr;          // K, or C for style, unbiased; likewise
 
   FUSEDNORM_BOTH bool running() const { return running_mean != nullptr; }
   FUSEDNORM_BOTH bool needs_moments() const {

@@ -11,6 +11,18 @@ FUSEDNORM_HD A inverse_deviation(double var, double eps) {
   return A(1 / head_sqrt(var + eps));
 }
 
+// FRN's nu²: with it for the variance and 0 for the mean, a plane's mean of squares (Singh & Krishnan, 2020, eq. 1).
+template <class A>
+FUSEDNORM_HD double mean_square(double mean, A v) {
+  return double(v) + mean * mean;
+}
+
+// What a plane adds to d nu², as var_gradient. Unrounded: of planes of one position dx is what eps leaves of it.
+template <class A>
+FUSEDNORM_HD double mean_square_gradient(A scale, A dscale, A dshift, double mean, A v, double eps) {
+  return -0.5 * double(scale) * (double(dscale) + mean * double(dshift)) / (mean_square(mean, v) + eps);
+}
+
 // Of running statistics, which have the compute type.
 template <class A>
 FUSEDNORM_HD A running_inverse(A var, double eps) {

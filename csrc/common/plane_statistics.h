@@ -1,5 +1,5 @@
-// What representative BN and squeeze-excite look at in a plane (RBN, Gao et al., 2021, eqs. 5-9), and the way back to
-// its moments; shared by host and device. mean, v: of the plane; mu, r: what it is standardized with. Included inside the
+// What representative BN (RBN, Gao et al., 2021, eqs. 5-9) and gates look at in a plane, and the way back to its
+// moments; shared by host and device. mean, v: of the plane; mu, r: what it is standardized with. Included inside the
 // includer's namespace, after head_math.h. dm, dv, dmu, dvar are added to.
 
 // d sqrt(v)/dv; a constant plane has no direction in which its deviation grows: 0.
@@ -19,6 +19,32 @@ FUSEDNORM_HD void standardized_mean_gradient(A dk, double mean, double mu, A r, 
   dm += A(through);
   dmu -= through;
   dvar -= 0.5 * through * (mean - mu) * double(r) * double(r);
+}
+
+// The biased variance of x_hat
+template <class A>
+FUSEDNORM_HD A standardized_var(A v, A r) {
+  return v * r * r;
+}
+template <class A>
+FUSEDNORM_HD void standardized_var_gradient(A d, A v, A r, A& dv, double& dvar) {
+  const double through = double(d) * double(r) * double(r);
+  dv += A(through);
+  dvar -= through * double(v) * double(r) * double(r);
+}
+
+// G of global response, the L2 norm of a plane of x_hat: sqrt(S (var_hat + k_hat²)); 0 has no direction to grow in.
+template <class A>
+FUSEDNORM_HD A plane_norm(int64_t S, double mean, A v, double mu, A r) {
+  const A k = standardized_mean(mean, mu, r);
+  return head_sqrt(A(S) * (standardized_var(v, r) + k * k));
+}
+template <class A>
+FUSEDNORM_HD void plane_norm_gradient(A dG, A G, int64_t S, double mean, A v, double mu, A r, A& dm, A& dv, double& dmu,
+                                      double& dvar) {
+  const A d = G == A(0) ? A(0) : dG * A(S) / (A(2) * G);
+  standardized_var_gradient(d, v, r, dv, dvar);
+  standardized_mean_gradient(A(2) * d * standardized_mean(mean, mu, r), mean, mu, r, dm, dmu, dvar);
 }
 
 // K of scaling: the mean or the std of x_hat, or the mean of x.

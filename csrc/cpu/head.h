@@ -18,8 +18,11 @@ inline double head_sqrt(double x) { return __builtin_sqrt(x); }
 #include "head_rows.h"
 #include "head_standardize.h"
 #include "head_standardize_grad.h"
+#include "head_sample_norm.h"
 #include "head_recalibrate.h"
 #include "head_gates.h"
+#include "head_plane_gates.h"
+#include "head_response.h"
 
 template <class A>
 void head(const HeadArgs& k) {
@@ -43,6 +46,12 @@ void head(const HeadArgs& k) {
       return scaling(k, standard, finish);
     case Recalibrate::squeeze_excite:
       return squeeze_excite(k, standard, finish);
+    case Recalibrate::channel_attention:
+    case Recalibrate::style:
+    case Recalibrate::gather_excite:
+      return plane_gates(k, standard, finish);
+    case Recalibrate::global_response:
+      return global_response(k, standard, finish);
   }
 }
 
@@ -62,8 +71,9 @@ void head_grad(const HeadGradArgs& to) {
       dgamma.data[i] = gamma_gradient(r[c], dscale[i], dshift[i], m[i], mu[c]);
   }
   Scratch<A> moments(2 * N * C, true);
-  const bool totals = k.recalibrate == Recalibrate::scaling || k.recalibrate == Recalibrate::squeeze_excite ||
-                      k.standardize == Standardize::switchable || k.standardize == Standardize::representative;
+  const bool totals = (k.recalibrate != Recalibrate::affine && k.recalibrate != Recalibrate::attentive) ||
+                      k.standardize == Standardize::switchable || k.standardize == Standardize::representative ||
+                      k.standardize == Standardize::filter_response;
   Scratch<double> sums(totals ? 2 * N * C : 0);
   const WayBack<A> way{to,
                        k,
@@ -79,7 +89,9 @@ void head_grad(const HeadGradArgs& to) {
       const A* r = standard.r_of(n);
       for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
         way.dmu[i] = mu_gradient(scale[i], dshift[i]);
-        way.dvar[i] = var_gradient(dgamma.data[i], scale[i], r[c]);
+        way.dvar[i] = k.standardize == Standardize::filter_response
+                          ? mean_square_gradient(scale[i], dscale[i], dshift[i], k.mean[i], in<A>(k.v)[i], k.eps)
+                          : var_gradient(dgamma.data[i], scale[i], r[c]);
       }
     });
   switch (k.recalibrate) {
@@ -94,6 +106,14 @@ void head_grad(const HeadGradArgs& to) {
       break;
     case Recalibrate::squeeze_excite:
       squeeze_excite_grad(way);
+      break;
+    case Recalibrate::channel_attention:
+    case Recalibrate::style:
+    case Recalibrate::gather_excite:
+      plane_gates_grad(way);
+      break;
+    case Recalibrate::global_response:
+      global_response_grad(way);
   }
   standardize_grad(way);
   if (to.a == nullptr) return;

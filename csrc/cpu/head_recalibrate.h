@@ -30,25 +30,27 @@ inline void attention_inputs(const AttentionSource<A>& source, int64_t C, const 
   }
 }
 
-// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs. All N×K, and all in
-// double: BN takes out of the gradient most of what there is, and what stays would carry float32's noise.
+// From z = fc(s), N×K, to lambda = Act(z) or Act(BN(z)); keeps what the way back needs. All N×K and in double, as
+// SampleNorm has it.
 template <class A>
 struct Mixture {
   const HeadArgs& k;
   Scratch<double> memory;
-  double *lambda, *normed, *z_hat, *r;  // r: K
+  double *lambda, *normed;
+  SampleNorm<A> norm;
 
   explicit Mixture(const HeadArgs& args)
       : k(args),
-        memory(3 * args.N * args.K + args.K),
+        memory(2 * args.N * args.K),
         lambda(memory.data),
         normed(lambda + args.N * args.K),
-        z_hat(normed + args.N * args.K),
-        r(z_hat + args.N * args.K) {
+        norm(args, args.attention_norm ? args.K : 0) {
     const int64_t N = k.N, K = k.K;
     const double* z = in<double>(k.z);
-    for (int64_t i = 0; i < K && k.attention_norm; ++i) standardize(z, i);
-    if (!k.attention_norm) memcpy(normed, z, size_t(N * K) * sizeof(double));
+    if (k.attention_norm)
+      norm.forward(z, normed);
+    else
+      memcpy(normed, z, size_t(N * K) * sizeof(double));
     for (int64_t n = 0; n < N; ++n) activate(normed + n * K, lambda + n * K);
   }
 
@@ -67,50 +69,15 @@ struct Mixture {
         for (int64_t i = 0; i < K; ++i) row[i] *= attention_act_slope(act, a[i], l[i]);
       }
     }
-    for (int64_t i = 0; i < K; ++i) {
-      double sum = 0, sum_hat = 0;
-      for (int64_t n = 0; n < N; ++n) {
-        sum += d[n * K + i];
-        if (k.attention_norm) sum_hat += d[n * K + i] * z_hat[n * K + i];
-      }
-      if (!k.attention_norm) {
-        if (to.dfc_bias) out<A>(to.dfc_bias)[i] = A(sum);
-        continue;
-      }
-      out<A>(to.dnorm_weight)[i] = A(sum_hat);
-      out<A>(to.dnorm_bias)[i] = A(sum);
-      const double gain = double(in<A>(k.norm_weight)[i]) * r[i];
-      // A BN over the batch takes a constant added to z out again: no gradient.
-      if (to.dfc_bias) out<A>(to.dfc_bias)[i] = k.norm_mean ? A(gain * sum) : A(0);
-      const double mean = k.norm_mean ? 0 : sum / double(N), mean_hat = k.norm_mean ? 0 : sum_hat / double(N);
-      for (int64_t n = 0; n < N; ++n) d[n * K + i] = gain * (d[n * K + i] - mean - z_hat[n * K + i] * mean_hat);
-    }
+    if (k.attention_norm) norm.backward(d, to);
+    Scratch<double> sums(K, true);
+    // A BN over the batch takes a constant added to z out again: no gradient.
+    for (int64_t n = 0; n < N && !(k.attention_norm && !k.norm_mean); ++n)
+      for (int64_t i = 0; i < K; ++i) sums.data[i] += d[n * K + i];
+    round_to<A>(to.dfc_bias, sums.data, K);
   }
 
  private:
-  void standardize(const double* z, int64_t i) {
-    const int64_t N = k.N, K = k.K;
-    double mean = 0, var = 0;
-    if (k.norm_mean) {
-      mean = double(in<A>(k.norm_mean)[i]), var = double(in<A>(k.norm_var)[i]);
-    } else {
-      for (int64_t n = 0; n < N; ++n) mean += z[n * K + i];
-      mean /= double(N);
-      for (int64_t n = 0; n < N; ++n) var += (z[n * K + i] - mean) * (z[n * K + i] - mean);
-      if (k.z_mean) {
-        out<A>(k.z_mean)[i] = A(mean);
-        out<A>(k.z_var)[i] = A(var / double(N > 1 ? N - 1 : 1));
-      }
-      var /= double(N);
-    }
-    const double inverse = inverse_deviation<double>(var, k.norm_eps);
-    r[i] = inverse;
-    for (int64_t n = 0; n < N; ++n) {
-      z_hat[n * K + i] = (z[n * K + i] - mean) * inverse;
-      normed[n * K + i] = z_hat[n * K + i] * double(in<A>(k.norm_weight)[i]) + double(in<A>(k.norm_bias)[i]);
-    }
-  }
-
   void activate(const double* a, double* l) const {
     const AttentionAct act = AttentionAct(k.gate);
     if (act != AttentionAct::softmax) {

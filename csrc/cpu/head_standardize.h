@@ -131,7 +131,7 @@ struct Standardization {
 
   explicit Standardization(const HeadArgs& args)
       : k(args),
-        mu_step(one_row(args) ? 0 : args.C),
+        mu_step(one_row(args) || args.standardize == Standardize::filter_response ? 0 : args.C),
         r_step(one_row(args) || args.standardize == Standardize::representative ? 0 : args.C),
         mu_memory(mu_step ? args.N * args.C : args.C),
         r_memory(r_step ? args.N * args.C : args.C),
@@ -157,6 +157,13 @@ struct Standardization {
         break;
       case Standardize::identity:
         for (int64_t c = 0; c < k.C; ++c) mu[c] = 0, r[c] = 1;
+        break;
+      case Standardize::filter_response:
+        for (int64_t c = 0; c < k.C; ++c) mu[c] = 0;
+        parallel_items(k.N, k.C, [&](int64_t n) {
+          for (int64_t i = n * k.C; i < (n + 1) * k.C; ++i)
+            r[i] = inverse_deviation<A>(mean_square(k.mean[i], in<A>(k.v)[i]), k.eps);
+        });
     }
   }
   const double* mu_of(int64_t n) const { return mu + n * mu_step; }

@@ -146,6 +146,17 @@ inline void switchable_grad(const WayBack<A>& way) {
 }
 
 template <class A>
+inline void filter_response_grad(const WayBack<A>& way) {
+  const HeadArgs& k = way.k;
+  parallel_items(k.N, k.C, [&](int64_t n) {
+    for (int64_t i = n * k.C; i < (n + 1) * k.C; ++i) {
+      way.dm[i] += A(2 * k.mean[i] * way.dvar[i]);
+      way.dv[i] += A(way.dvar[i]);
+    }
+  });
+}
+
+template <class A>
 inline void standardize_grad(const WayBack<A>& way) {
   switch (way.k.standardize) {
     case Standardize::batch:
@@ -158,5 +169,7 @@ inline void standardize_grad(const WayBack<A>& way) {
       return representative_grad(way);
     case Standardize::identity:
       return;
+    case Standardize::filter_response:
+      return filter_response_grad(way);
   }
 }

@@ -3,27 +3,11 @@
 // standardization, which hands what mu and var got on to the planes that they are made of.
 #pragma once
 
-#include "any_parts.cuh"
-#include "head_backward.cuh"
+#include "any_gates_backward.cuh"
 
 namespace fusednorm {
 
-// What comes of a plane: derivatives by its moments, and by what it is standardized with.
-template <class A>
-struct PlaneGradient {
-  double dmu, dvar;
-  A dm = 0, dv = 0;
-
-  __device__ __forceinline__ PlaneGradient(const MapGradient<A>& g, A dgamma, A r)
-      : dmu(mu_gradient(g.scale, g.dshift)), dvar(var_gradient(dgamma, g.scale, r)) {}
-
-  __device__ __forceinline__ void keep(const HeadScratch<A>& s, int64_t plane) const {
-    s.plane_dmu[plane] = A(dmu), s.plane_dvar[plane] = A(dvar);
-    s.dm[plane] = dm, s.dv[plane] = dv;
-  }
-};
-
-// Affine, scaling; attentive: what does not come through the attention, and mu and r. A thread a plane.
+// What looks at no other plane; attentive: what does not come through the attention, and mu and r. A thread a plane.
 // Traffic: mean, v, scale, dscale, dshift, N×C; writes N×C five to seven times.
 template <class A>
 __device__ __forceinline__ void recalibration_backward(const HeadGradArgs& to, const HeadScratch<A>& s,
@@ -35,7 +19,7 @@ __device__ __forceinline__ void recalibration_backward(const HeadGradArgs& to, c
     const Standard<A> with = mixture(k, s, unit, n, c, p);
     const MapGradient<A> g = map_gradient_at<A>(to, plane);
     const A dgamma = g.dgamma(with);
-    PlaneGradient<A> d(g, dgamma, with.r);
+    PlaneGradient<A> d(k, plane, g, dgamma, with.r);
     if (k.recalibrate == Recalibrate::attentive) {
       s.mu[plane] = with.mu, s.r[plane] = with.r;
     } else if (k.recalibrate == Recalibrate::scaling) {
@@ -46,6 +30,13 @@ __device__ __forceinline__ void recalibration_backward(const HeadGradArgs& to, c
       s.weight_part[plane] = gate.q * dgamma;
       s.gate_part[plane] = da;
       s.statistic_part[plane] = gate.statistic;
+    } else if (k.recalibrate == Recalibrate::gather_excite) {
+      const A k_hat = standardized_mean(p.mean, with.mu, with.r), u = mean_of_z(k, c, k_hat);
+      const A q = restricted(Restrict(k.gate), u), weight = affine_weight<A>(k, c);
+      const A du = (weight * dgamma + affine_bias<A>(k, c) * g.dshift) * restricted_slope(Restrict(k.gate), u, q);
+      standardized_mean_gradient(du * weight, p.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
+      s.weight_part[plane] = q * dgamma + du * k_hat;
+      s.bias_part[plane] = q * g.dshift + du;
     } else {
       s.weight_part[plane] = dgamma;
     }
@@ -68,7 +59,7 @@ __device__ __forceinline__ void excite_backward(const HeadGradArgs& to, const He
         const PlaneMoments<A> p = plane_moments_at<A>(k, plane);
         const Standard<A> with = mixture(k, s, unit, n, c, p);
         s.mu[plane] = with.mu, s.r[plane] = with.r;
-        s.s[plane] = squeezed(k, c, standardized_mean(p.mean, with.mu, with.r));
+        s.s[plane] = mean_of_z(k, c, standardized_mean(p.mean, with.mu, with.r));
         A a = k.gate_bias ? in<A>(k.gate_bias)[c] : A(0);
 #pragma unroll 4
         for (int i = 0; i < K; ++i) a += hidden<A>(k, n, i) * in<A>(k.gate_weight)[c * k.K + i];
@@ -107,7 +98,7 @@ __device__ __forceinline__ void squeeze_backward(const HeadGradArgs& to, const H
     const int64_t plane = n * k.C + c;
     const Standard<A> with = statistics(n, c);
     const MapGradient<A> g = map_gradient_at<A>(to, plane);
-    PlaneGradient<A> d(g, g.dgamma(with), with.r);
+    PlaneGradient<A> d(k, plane, g, g.dgamma(with), with.r);
     standardized_mean_gradient(du * affine_weight<A>(k, c), g.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
     s.weight_part[plane] += du * standardized_mean(g.mean, with.mu, with.r);
     s.bias_part[plane] += du;
@@ -188,6 +179,8 @@ __device__ __forceinline__ void standardization_backward(const HeadGradArgs& to,
       const double dmc = centred_gradient(k, s, c, p);
       if (!s.scope[0].given) dv += A(s.scope[0].dvar[c] * s.scope[0].share);
       centering_gradient(k.center_std, in<A>(k.center_weight)[c], dmc, d.mean, p.var, dm, dv);
+    } else if (k.standardize == Standardize::filter_response) {
+      dm += A(2 * p.mean * d.var), dv += A(d.var);
     } else {
       const Ratios<A> ratios(s, unit, c);
       double mean = 0, var = 0;
@@ -224,6 +217,8 @@ __device__ __forceinline__ void any_head_backward_maps(const HeadGradArgs& to, c
     excite_backward(to, s, unit, team, shared);
     team.sync();
     squeeze_backward(to, s, unit, team);
+  } else if (looks_beyond(k)) {
+    gate_backward(to, s, unit, team, shared);
   } else {
     recalibration_backward(to, s, unit, team);
   }

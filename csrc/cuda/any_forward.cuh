@@ -1,12 +1,11 @@
 // The head of any pair of parts, forward: scale and shift of every plane.
 #pragma once
 
-#include "any_parts.cuh"
-#include "head_forward.cuh"
+#include "any_gates.cuh"
 
 namespace fusednorm {
 
-// Affine, scaling: scale and shift. Attentive: mu and r, for attentive_maps. A thread a plane.
+// What looks at no other plane: scale and shift. Else: mu and r, for the stage after it. A thread a plane.
 template <class A>
 __device__ __forceinline__ void any_maps(const HeadArgs& k, const HeadScratch<A>& s, const Unit& unit,
                                          const Team& team) {
@@ -14,13 +13,17 @@ __device__ __forceinline__ void any_maps(const HeadArgs& k, const HeadScratch<A>
     const int64_t plane = n * k.C + c;
     const PlaneMoments<A> p = plane_moments_at<A>(k, plane);
     const Standard<A> with = mixture(k, s, unit, n, c, p);
-    if (k.recalibrate == Recalibrate::attentive) {
+    if (k.recalibrate == Recalibrate::attentive || looks_beyond(k)) {
       s.mu[plane] = with.mu, s.r[plane] = with.r;
       return;
     }
-    A gamma = affine_weight<A>(k, c);
+    A gamma = affine_weight<A>(k, c), beta = affine_bias<A>(k, c);
     if (k.recalibrate == Recalibrate::scaling) gamma *= ScalingGate<A>(k, c, p, with).q;
-    write_map(k, plane, gamma, affine_bias<A>(k, c), with, A(p.mean));
+    if (k.recalibrate == Recalibrate::gather_excite) {
+      const A q = restricted(Restrict(k.gate), mean_of_z(k, c, standardized_mean(p.mean, with.mu, with.r)));
+      gamma *= q, beta *= q;
+    }
+    write_map(k, plane, gamma, beta, with, A(p.mean));
   });
 }
 
@@ -35,7 +38,7 @@ __device__ __forceinline__ void squeeze(const HeadArgs& k, const HeadScratch<A>&
         const PlaneMoments<A> p = plane_moments_at<A>(k, plane);
         const Standard<A> with = mixture(k, s, unit, n, c, p);
         s.mu[plane] = with.mu, s.r[plane] = with.r;
-        return squeezed(k, c, standardized_mean(p.mean, with.mu, with.r));
+        return mean_of_z(k, c, standardized_mean(p.mean, with.mu, with.r));
       },
       [&](int i, int c) { return in<A>(k.fc_weight)[i * k.C + c]; },
       [&](int64_t n, int i, double sum, bool first) {
@@ -77,13 +80,15 @@ __device__ __forceinline__ void any_head_forward(const HeadArgs& k, const HeadSc
     squeeze(k, s, unit, team, shared);
   else
     any_maps(k, s, unit, team);
-  if (k.K == 0) return;
+  if (k.K == 0 && !looks_beyond(k)) return;
   if (norm_over_batch(k)) attention_norm_statistics(k, s, reversed(team));
   team.sync();
   if (attentive)
     attentive_maps(k, s, unit, team);
-  else
+  else if (k.recalibrate == Recalibrate::squeeze_excite)
     excite(k, s, unit, team);
+  else
+    gate_maps(k, s, unit, team, shared);
 }
 
 }  // namespace fusednorm

@@ -24,7 +24,7 @@ __device__ __forceinline__ void column_sums(const HeadGradArgs& to, const HeadSc
     void* sum = nullptr;
     if (which == 0 && !attentive) from = s.weight_part, sum = to.dweight;
     if (which == 1 && !attentive) from = s.bias_part ? s.bias_part : to.dshift, sum = to.dbias;
-    if (which == 2) from = s.gate_part, sum = to.dgate_bias;
+    if (which == 2) from = s.gate_part, sum = to.dgate_bias;  // channel attention and style have none
     if (which == 3 && k.recalibrate == Recalibrate::scaling) from = s.statistic_part, sum = to.dgate_weight;
     if (which == 4) sum = to.dcenter_weight;
     active = active && c < unit.c1 && sum != nullptr;
@@ -78,6 +78,20 @@ __device__ __forceinline__ void ratio_gradients(const HeadGradArgs& to, const He
       else if (lane_of_warp() == 0)
         gradient[i] = A(ratio[2 * i] * (d - inner));
     }
+  });
+}
+
+// Channel attention's dgate_weight from what each sample adds. A warp a place of the window.
+template <class A>
+__device__ __forceinline__ void window_parameters(const HeadGradArgs& to, const HeadScratch<A>& s, const Team& team) {
+  const HeadArgs& k = to.head;
+  if (to.dgate_weight == nullptr) return;
+  each_warp_item(team, k.window, [&](int64_t j) {
+    double sum = 0;
+#pragma unroll 1
+    for (int64_t n = lane_of_warp(); n < k.N; n += 32) sum += s.window_part[n * k.window + j];
+    sum = warp_sum(sum);
+    if (lane_of_warp() == 0) out<A>(to.dgate_weight)[j] = A(sum);
   });
 }
 
@@ -145,6 +159,7 @@ __device__ __forceinline__ void any_head_backward_parameters(const HeadGradArgs&
   const HeadArgs& k = to.head;
   column_sums(to, s, unit, team, shared);
   if (s.ratios) ratio_gradients(to, s, reversed(team));
+  if (k.window > 0) window_parameters(to, s, reversed(team));
   if (k.recalibrate == Recalibrate::squeeze_excite) {
     excite_parameters(to, s, team, shared);
   } else if (k.recalibrate == Recalibrate::attentive) {

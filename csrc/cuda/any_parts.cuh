@@ -79,6 +79,8 @@ __device__ __forceinline__ MeanVar scope_moments(const HeadArgs& k, const HeadSc
 template <class A>
 __device__ __forceinline__ Standard<A> mixture(const HeadArgs& k, const HeadScratch<A>& s, const Unit& unit, int64_t n,
                                                int c, const PlaneMoments<A>& p) {
+  if (k.standardize == Standardize::filter_response)
+    return {0.0, inverse_deviation<A>(mean_square(p.mean, p.var), k.eps)};
   if (s.scopes == 0) return {0.0, A(1)};
   const Ratios<A> ratios(s, unit, c);
   double mu = p.mean, var = 0;
@@ -181,9 +183,9 @@ __device__ __forceinline__ A hidden(const HeadArgs& k, int64_t n, int i) {
   return z < 0 ? A(0) : A(z);
 }
 
-// The plane mean of weight x_hat + bias, squeeze-excite's input.
+// The plane mean of z = weight x_hat + bias, what gates look at.
 template <class A>
-__device__ __forceinline__ A squeezed(const HeadArgs& k, int c, A mean) {
+__device__ __forceinline__ A mean_of_z(const HeadArgs& k, int c, A mean) {
   return affine_weight<A>(k, c) * mean + affine_bias<A>(k, c);
 }
 

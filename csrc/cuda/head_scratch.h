@@ -14,8 +14,21 @@ FUSEDNORM_HD bool over_groups(const HeadArgs& k) { return k.standardize == Stand
 // Which of the two heads serves: one for what most layers are, short of stages and memory (head_*.cuh), and one for any
 // pair of parts (any_*.cuh), which keeps what it finds of every plane.
 FUSEDNORM_HD bool any_pair(const HeadArgs& k) {
-  return k.standardize == Standardize::switchable || k.standardize == Standardize::representative ||
-         k.recalibrate == Recalibrate::scaling || k.recalibrate == Recalibrate::squeeze_excite;
+  return (k.standardize != Standardize::batch && k.standardize != Standardize::group &&
+          k.standardize != Standardize::identity) ||
+         (k.recalibrate != Recalibrate::affine && k.recalibrate != Recalibrate::attentive);
+}
+
+// Gates of the whole of z = weight x_hat + bias: Gamma = q weight, Beta = q bias.
+FUSEDNORM_HD bool gates_all(const HeadArgs& k) {
+  return k.recalibrate == Recalibrate::squeeze_excite || k.recalibrate == Recalibrate::channel_attention ||
+         k.recalibrate == Recalibrate::style || k.recalibrate == Recalibrate::gather_excite;
+}
+
+// Whose gates look at planes of other channels or samples, but for layers of K components.
+FUSEDNORM_HD bool looks_beyond(const HeadArgs& k) {
+  return k.recalibrate == Recalibrate::channel_attention || k.recalibrate == Recalibrate::style ||
+         k.recalibrate == Recalibrate::global_response;
 }
 
 FUSEDNORM_HD bool norm_over_batch(const HeadArgs& k) { return k.K > 0 && k.attention_norm && !k.norm_mean; }
@@ -25,13 +38,14 @@ inline bool looks_at_batch(const HeadArgs& k) {
   bool batch = k.standardize == Standardize::batch || k.standardize == Standardize::representative;
   for (int i = 0; k.standardize == Standardize::switchable && i < k.scopes; ++i)
     batch = batch || k.over[i] == Over::batch;
-  return (batch && !k.running()) || norm_over_batch(k);
+  return (batch && !k.running()) || norm_over_batch(k) || (k.recalibrate == Recalibrate::style && !k.norm_mean);
 }
 
 // Whether a channel's depend on no other channel.
 inline bool channel_by_channel(const HeadArgs& k) {
-  return (k.recalibrate == Recalibrate::affine || k.recalibrate == Recalibrate::scaling) && !over_groups(k) &&
-         k.standardize != Standardize::switchable;
+  const bool own = k.recalibrate == Recalibrate::affine || k.recalibrate == Recalibrate::scaling ||
+                   k.recalibrate == Recalibrate::style || k.recalibrate == Recalibrate::gather_excite;
+  return own && !over_groups(k) && k.standardize != Standardize::switchable;
 }
 
 // How many values a row of s has, the attention's input.
@@ -77,6 +91,7 @@ struct HeadScratch {
   A *plane_dmu, *plane_dvar, *dm, *dv;                      // backward: N×C, what a plane adds
   A *weight_part, *bias_part, *gate_part, *statistic_part;  // backward: N×C, to be summed over samples
   double* ratio_part;                                       // backward: N×ratio_groups×scopes×2, likewise
+  double* window_part;                                      // backward: N×window, likewise
   size_t bytes;                                             // of all of it
 };
 
@@ -89,7 +104,7 @@ inline HeadScratch<A> head_scratch(const HeadArgs& k, bool grad, void* memory) {
     s.bytes += (size_t(count) * sizeof(*to) + 15) / 16 * 16;
   };
   const bool any = any_pair(k), attentive = k.recalibrate == Recalibrate::attentive;
-  const bool squeeze = k.recalibrate == Recalibrate::squeeze_excite, groups = over_groups(k);
+  const bool groups = over_groups(k);
   const int64_t planes = k.N * k.C;
   s.per_sample = any ? k.C : groups ? k.groups : 0;
   s.sharing = unsigned(groups && !any ? k.C / k.groups : 1);
@@ -104,7 +119,8 @@ inline HeadScratch<A> head_scratch(const HeadArgs& k, bool grad, void* memory) {
   }
   if (any) {
     const bool switchable = k.standardize == Standardize::switchable;
-    s.scopes = switchable ? int(k.scopes) : k.standardize == Standardize::identity ? 0 : 1;
+    const bool own = k.standardize == Standardize::identity || k.standardize == Standardize::filter_response;
+    s.scopes = switchable ? int(k.scopes) : own ? 0 : 1;
     s.ratio_rows = int(k.ratio_groups), s.ratio_channels = unsigned(k.C / k.ratio_groups);
     if (switchable) part(s.ratios, 2 * k.N * k.ratio_groups * k.scopes);
     s.plane_factor = plane_variance_factor(k);
@@ -139,10 +155,11 @@ inline HeadScratch<A> head_scratch(const HeadArgs& k, bool grad, void* memory) {
   if (!any) return s;
   for (A** array : {&s.plane_dmu, &s.plane_dvar, &s.dm, &s.dv}) part(*array, planes);
   if (!attentive) part(s.weight_part, planes);
-  if (squeeze) part(s.bias_part, planes);
-  if (!attentive && k.gate_weight) part(s.gate_part, planes);
+  if (gates_all(k)) part(s.bias_part, planes);
+  if (!attentive && k.gate_weight && k.recalibrate != Recalibrate::style) part(s.gate_part, planes);
   if (k.recalibrate == Recalibrate::scaling) part(s.statistic_part, planes);
   if (s.ratios) part(s.ratio_part, 2 * k.N * k.ratio_groups * k.scopes);
+  if (k.window > 0) part(s.window_part, k.N * k.window);
   return s;
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusednorm.heads import AnyHead, Attentive, ContextGate, Head
+from fusednorm.heads import AnyHead, Attentive, ContextGate, Head, StyleRecalibration
 
 from . import context, native, plain, resident_context, spatial
 from .backends import choose
@@ -61,7 +61,8 @@ def _taken(head: AnyHead, tensors: Tensors, statistics: Tensors) -> Tensors:
     """Of the native operator's four statistics, those that the head takes."""
     assert isinstance(head, Head)
     batch = statistics[: head.updates]
-    normed = isinstance(head.recalibrate, Attentive) and tensors[-4] is not None and tensors[-1] is None
+    may = isinstance(head.recalibrate, Attentive | StyleRecalibration)
+    normed = may and tensors[-4] is not None and tensors[-1] is None
     return (*batch, *statistics[2:]) if normed else batch
 
 

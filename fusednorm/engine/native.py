@@ -16,6 +16,10 @@ from fusednorm.heads import (
     Affine,
     Attentive,
     Batch,
+    EfficientChannelAttention,
+    FilterResponse,
+    GatherExcite,
+    GlobalResponse,
     Group,
     Head,
     Identity,
@@ -23,6 +27,7 @@ from fusednorm.heads import (
     Running,
     Scaling,
     SqueezeExcite,
+    StyleRecalibration,
     Switchable,
 )
 from fusednorm.heads.recalibrate import ATTENTION_NORM_EPS
@@ -41,6 +46,7 @@ STANDARDIZATIONS: dict[type, tuple[int, tuple[str, ...]]] = {
     Switchable: (2, ("mean_weight", "var_weight")),
     Representative: (3, ("center_weight",)),
     Identity: (4, ()),
+    FilterResponse: (5, ()),
 }
 RECALIBRATIONS: dict[type, tuple[int, tuple[str, ...]]] = {
     Affine: (0, ("weight", "bias")),
@@ -50,6 +56,13 @@ RECALIBRATIONS: dict[type, tuple[int, tuple[str, ...]]] = {
     ),
     Scaling: (2, ("weight", "bias", "gate_weight", "gate_bias")),
     SqueezeExcite: (3, ("weight", "bias", "fc_weight", "fc_bias", "gate_weight", "gate_bias")),
+    EfficientChannelAttention: (4, ("weight", "bias", "gate_weight")),
+    StyleRecalibration: (
+        5,
+        ("weight", "bias", "gate_weight", "norm_weight", "norm_bias", "norm_mean", "norm_var"),
+    ),
+    GatherExcite: (6, ("weight", "bias")),
+    GlobalResponse: (7, ("weight", "bias")),
 }
 SCALING_SOURCES = ("mean", "std", "input_mean")
 # Backends that have norm_forward and norm_backward, and the parts they know.
@@ -110,8 +123,10 @@ def _scalars(head: Head) -> tuple[int | float | bool, ...]:
         source, gate, source_eps = ATTENTION_INPUTS.index(then.input), ATTENTION_ACTS.index(then.act), then.eps
     elif isinstance(then, Scaling):
         source, gate = SCALING_SOURCES.index(then.statistic), RESTRICTIONS.index(str(then.restrict))
-    elif isinstance(then, SqueezeExcite):
+    elif isinstance(then, SqueezeExcite | EfficientChannelAttention):
         gate = RESTRICTIONS.index(str(then.gate))
+    elif isinstance(then, StyleRecalibration | GlobalResponse):
+        source_eps = then.eps
     kinds = STANDARDIZATIONS[type(part)][0], RECALIBRATIONS[type(then)][0]
     own = (kinds[0], groups, scopes, unbiased, center_std, part.eps)
     return (*own, kinds[1], source, gate, source_eps, ATTENTION_NORM_EPS)

@@ -84,9 +84,10 @@ def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[
     own = dict(zip(LAYER_TENSORS, args, strict=False))
     standardize, _, scopes = args[len(LAYER_TENSORS) :][:3]
     (N, C), K = x.shape[:2], 0 if own["fc_weight"] is None else own["fc_weight"].shape[0]
+    normed = own["norm_weight"]
     batch = standardize in (BATCH, REPRESENTATIVE) or any((scopes >> 4 * i) & 15 == BATCH_SCOPE for i in range(4))
     channels = C if batch and own["running_mean"] is None else 0
-    components = K if own["norm_weight"] is not None and own["norm_mean"] is None else 0
+    components = normed.shape[0] if normed is not None and own["norm_mean"] is None else 0
     sizes = (channels, channels, components, components)
     return (
         *_fake_plane_affine(x, args[-1]),

@@ -12,6 +12,10 @@ from fusednorm.heads import (
     Affine,
     Attentive,
     Batch,
+    EfficientChannelAttention,
+    FilterResponse,
+    GatherExcite,
+    GlobalResponse,
     Group,
     Head,
     Identity,
@@ -19,6 +23,7 @@ from fusednorm.heads import (
     Running,
     Scaling,
     SqueezeExcite,
+    StyleRecalibration,
     Switchable,
 )
 
@@ -49,6 +54,7 @@ STANDARDIZE: dict[str, Part] = {
     "group": (Group(3), tuple),
     "instance": (Group(C), tuple),
     "identity": (Identity(), tuple),
+    "filter response": (FilterResponse(1e-3), tuple),
     "representative mean": (Representative("mean"), lambda: (normal(C),)),
     "representative std": (Representative("std"), lambda: (normal(C),)),
     "representative mean, running": (Representative("mean", True), lambda: (normal(C), *running())),
@@ -86,6 +92,14 @@ def squeeze(bare: bool = False, biases: bool = True, hidden: int = 3) -> Tensors
     return *affine(bare), first[0], first[1] if biases else None, second[0], second[1] if biases else None
 
 
+def window(bare: bool = False, width: int = 3) -> Tensors:
+    return *affine(bare), normal(1, 1, width)
+
+
+def style(bare: bool = False, given: bool = False) -> Tensors:
+    return *affine(bare), normal(C, 2), normal(C), normal(C), *(running() if given else (None, None))
+
+
 RECALIBRATE: dict[str, Part] = {
     "affine": (Affine(), affine),
     "bare": (Affine(), lambda: affine(True)),
@@ -99,6 +113,13 @@ RECALIBRATE: dict[str, Part] = {
     "squeeze-excite": (SqueezeExcite(), squeeze),
     "squeeze-excite, tanh, no biases": (SqueezeExcite("tanh"), lambda: squeeze(biases=False, hidden=1)),
     "squeeze-excite, hsigmoid, bare": (SqueezeExcite("hsigmoid"), lambda: squeeze(True, hidden=19)),
+    "channel attention": (EfficientChannelAttention(), window),
+    "channel attention, tanh, bare, wide": (EfficientChannelAttention("tanh"), lambda: window(True, 2 * C + 3)),
+    "style": (StyleRecalibration(1e-3), style),
+    "style, bare, running": (StyleRecalibration(1e-2), lambda: style(True, True)),
+    "gather-excite": (GatherExcite(), affine),
+    "gather-excite, bare": (GatherExcite(), lambda: affine(True)),
+    "global response": (GlobalResponse(1e-2), affine),
 }
 
 

@@ -108,7 +108,10 @@ class Problem {
       to.dweight = gradient("dweight", affine), to.dbias = gradient("dbias", affine);
     }
     if (c.K) layer();
-    if (c.recalibrate >= Recalibrate::scaling) gate();
+    if (c.recalibrate == Recalibrate::scaling || c.recalibrate == Recalibrate::squeeze_excite) gate();
+    if (c.recalibrate == Recalibrate::channel_attention) window();
+    if (c.recalibrate == Recalibrate::style) style();
+    if (c.recalibrate == Recalibrate::global_response) h.source_eps = 1e-3;
     h.scale = output("scale", planes, c.f64), h.shift = output("shift", planes, c.f64);
     if (c.batch_statistics())
       h.batch_mean = output("batch_mean", c.C, c.f64), h.batch_var = output("batch_var", c.C, c.f64);
@@ -158,23 +161,43 @@ class Problem {
     to.dgate_bias = gradient("dgate_bias", c.C);
   }
 
+  void window() {
+    HeadArgs& h = k();
+    h.window = c.source == 2 ? 2 * c.C + 1 : 2 * c.source + 3;
+    h.gate_weight = input("gate_weight", h.window, c.f64, gauss(0, 1));
+    to.dgate_weight = gradient("dgate_weight", h.window);
+  }
+
+  void style() {
+    HeadArgs& h = k();
+    h.source_eps = 1e-3;
+    h.gate_weight = input("gate_weight", 2 * c.C, c.f64, gauss(0, 1));
+    to.dgate_weight = gradient("dgate_weight", 2 * c.C);
+    norm(c.C);
+  }
+
   void layer() {
     HeadArgs& h = k();
     h.fc_weight = input("fc_weight", c.K * c.width(), c.f64, gauss(0, 1 / std::sqrt(double(c.width()))));
     to.dfc_weight = gradient("dfc_weight", c.K * c.width());
     if (c.biases) h.fc_bias = input("fc_bias", c.K, c.f64, gauss(0, 0.5)), to.dfc_bias = gradient("dfc_bias", c.K);
-    h.source_eps = 1e-3, h.norm_eps = 1e-5;
+    h.source_eps = 1e-3;
     h.z = output("z", c.N * c.K, true);
     h.attention_norm = c.norm != Norm::none;
-    if (!h.attention_norm) return;
-    h.norm_weight = input("norm_weight", c.K, c.f64, gauss(1, 0.3));
-    h.norm_bias = input("norm_bias", c.K, c.f64, gauss(0, 0.3));
-    to.dnorm_weight = gradient("dnorm_weight", c.K), to.dnorm_bias = gradient("dnorm_bias", c.K);
+    if (h.attention_norm) norm(c.K);
+  }
+
+  void norm(int64_t count) {
+    HeadArgs& h = k();
+    h.norm_eps = 1e-5;
+    h.norm_weight = input("norm_weight", count, c.f64, gauss(1, 0.3));
+    h.norm_bias = input("norm_bias", count, c.f64, gauss(0, 0.3));
+    to.dnorm_weight = gradient("dnorm_weight", count), to.dnorm_bias = gradient("dnorm_bias", count);
     if (c.norm == Norm::running) {
-      h.norm_mean = input("norm_mean", c.K, c.f64, gauss(0, 0.5));
-      h.norm_var = input("norm_var", c.K, c.f64, positive());
+      h.norm_mean = input("norm_mean", count, c.f64, gauss(0, 0.5));
+      h.norm_var = input("norm_var", count, c.f64, positive());
     } else {
-      h.z_mean = output("z_mean", c.K, c.f64), h.z_var = output("z_var", c.K, c.f64);
+      h.z_mean = output("z_mean", count, c.f64), h.z_var = output("z_var", count, c.f64);
     }
   }
 
