@@ -27,7 +27,19 @@ from fusednorm.heads import (
     StyleRecalibration,
 )
 from tests.cases import assert_twice_as_good, channels_last, maps_like
-from tests.engine.parts import RECALIBRATE, STANDARDIZE, C, Part, Tensors, attention, join, scaling, squeeze, switchable, window
+from tests.engine.parts import (
+    RECALIBRATE,
+    STANDARDIZE,
+    C,
+    Part,
+    Tensors,
+    attention,
+    join,
+    scaling,
+    squeeze,
+    switchable,
+    window,
+)
 
 pytestmark = pytest.mark.skipif(not fusednorm.backends()["cpu"].available, reason="no native extension")
 
