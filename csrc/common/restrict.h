@@ -1,4 +1,4 @@
-// The functions between 0 and 1 that scaling and squeeze-excite end with, for scalars on host and device and for the
+// The functions between 0 and 1 that gates end with, for scalars on host and device and for the
 // CPU's vectors: the includer supplies head_exp. Included inside the includer's namespace.
 
 #ifndef FUSEDNORM_HD

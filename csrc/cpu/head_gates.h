@@ -1,5 +1,5 @@
-// The recalibrations with a gate between 0 and 1 (docs/engine.md): scaling multiplies Gamma, squeeze-excite Gamma and
-// Beta. Included once per instruction set, inside that set's namespace.
+// Scaling, whose gate multiplies Gamma, and squeeze-excite, whose gate multiplies Gamma and Beta (docs/engine.md).
+// Included once per instruction set, inside that set's namespace.
 
 template <class A>
 inline A weight_of(const HeadArgs& k, int64_t c) {

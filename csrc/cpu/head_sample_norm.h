@@ -55,10 +55,13 @@ struct SampleNorm {
     round_to<A>(to.dnorm_bias, sum, K);
     for (int64_t i = 0; i < K; ++i) {
       gain[i] = double(in<A>(k.norm_weight)[i]) * r[i];
-      sum[i] = k.norm_mean ? 0 : sum[i] / double(N);
-      sum_hat[i] = k.norm_mean ? 0 : sum_hat[i] / double(N);
+      sum[i] /= double(N), sum_hat[i] /= double(N);
     }
     for (int64_t n = 0; n < N; ++n)
-      for (int64_t i = 0; i < K; ++i) d[n * K + i] = gain[i] * (d[n * K + i] - sum[i] - z_hat[n * K + i] * sum_hat[i]);
+      for (int64_t i = 0; i < K; ++i) {
+        double& at = d[n * K + i];
+        if (!k.norm_mean) at -= sum[i] + z_hat[n * K + i] * sum_hat[i];
+        at *= gain[i];
+      }
   }
 };

@@ -68,8 +68,25 @@ __device__ __forceinline__ void window_moments_backward(const HeadGradArgs& to, 
   });
 }
 
-// Style, through the BN over samples and its parameters. A band takes 32 channels and all the unit's samples, which are
-// all there are. Traffic: mean, v, mu, r, N×C, four times, or two; scale, dscale, dshift twice; writes N×C six times.
+// From du and dspread, by the plane's mean and variance in z, to its moments.
+template <class A>
+__device__ __forceinline__ void style_to_plane(const HeadGradArgs& to, const HeadScratch<A>& s, int64_t plane, int c,
+                                               const Standard<A>& with, A du, A dspread) {
+  const HeadArgs& k = to.head;
+  const A v = in<A>(k.v)[plane], weight = affine_weight<A>(k, c);
+  const MapGradient<A> g = map_gradient_at<A>(to, plane);
+  s.weight_part[plane] +=
+      du * standardized_mean(g.mean, with.mu, with.r) + A(2) * dspread * weight * standardized_var(v, with.r);
+  s.bias_part[plane] += du;
+  PlaneGradient<A> d(k, plane, g, g.dgamma(with), with.r);
+  standardized_mean_gradient(du * weight, g.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
+  standardized_var_gradient(dspread * weight * weight, v, with.r, d.dv, d.dvar);
+  d.keep(s, plane);
+}
+
+// Style, through the BN over samples and its parameters. Keeps da. A band takes 32 channels and all the unit's samples,
+// which are all there are. Traffic: mean, v, mu, r, N×C, four times, or two; scale, dscale, dshift twice; writes N×C nine
+// times.
 template <class A>
 __device__ __forceinline__ void style_backward(const HeadGradArgs& to, const HeadScratch<A>& s, const Unit& unit,
                                                const Team& team, unsigned char* shared) {
@@ -79,52 +96,40 @@ __device__ __forceinline__ void style_backward(const HeadGradArgs& to, const Hea
     const int c = int(unit.c0 + tile * 32) + lane_of_warp();
     active = active && c < unit.c1;
     const StyleNorm<A> norm(k, s, unit, bands, c, active, shared);
-    const A weight = A(norm.weight);
-    // q and da, by the BN's result
-    auto back = [&](const MapGradient<A>& g, A dgamma, double z_hat, A& q) {
-      const A a = norm.before(z_hat);
-      q = restricted(Restrict(k.gate), a);
-      return double(gate_gradient(k, norm.c, dgamma, g.dshift) * restricted_slope(Restrict(k.gate), a, q));
-    };
     double sums[2] = {};  // of da, of da z_hat
-    norm.each(bands, active, [&](int64_t n) {
-      const MapGradient<A> g = map_gradient_at<A>(to, n * k.C + c);
-      const double z_hat = norm.z_hat(norm.look(n));
-      A q;
-      const double da = back(g, g.dgamma(norm.statistics(n, c)), z_hat, q);
-      sums[0] += da, sums[1] += da * z_hat;
-    });
-    bands.sum(sums, shared);
-    const double share = k.norm_mean ? 0 : 1 / double(k.N), gain = double(in<A>(k.norm_weight)[norm.c]) * norm.inverse;
-    const double base = k.norm_mean || !active ? 0 : norm.look(0).mean;
-    double style[2] = {};  // dgate_weight; over the batch d adds up to 0: any constant may be taken off the mean
     norm.each(bands, active, [&](int64_t n) {
       const int64_t plane = n * k.C + c;
       const MapGradient<A> g = map_gradient_at<A>(to, plane);
-      const Standard<A> with = norm.statistics(n, c);
+      const A dgamma = g.dgamma(norm.statistics(n, c));
+      const double z_hat = norm.z_hat(norm.look(n));
+      const A a = norm.before(z_hat), q = restricted(Restrict(k.gate), a);
+      const A da = gate_gradient(k, c, dgamma, g.dshift) * restricted_slope(Restrict(k.gate), a, q);
+      s.weight_part[plane] = q * dgamma;
+      s.bias_part[plane] = q * g.dshift;
+      s.gate_part[plane] = da;
+      sums[0] += double(da), sums[1] += double(da) * z_hat;
+    });
+    bands.sum(sums, shared);
+    if (active && bands.split == 0) {
+      if (to.dnorm_weight) out<A>(to.dnorm_weight)[c] = A(sums[1]);
+      if (to.dnorm_bias) out<A>(to.dnorm_bias)[c] = A(sums[0]);
+    }
+    sums[0] /= double(k.N), sums[1] /= double(k.N);
+    const double gain = double(in<A>(k.norm_weight)[norm.c]) * norm.inverse;
+    double style[2] = {};  // dgate_weight; over the batch d adds up to 0: any constant may be taken off the mean
+    norm.each(bands, active, [&](int64_t n) {
+      const int64_t plane = n * k.C + c;
       const auto at = norm.look(n);
-      const double z_hat = norm.z_hat(at);
-      const A dgamma = g.dgamma(with), v = in<A>(k.v)[plane];
-      A q;
-      double d = back(g, dgamma, z_hat, q);
-      if (!k.norm_mean) d -= share * (sums[0] + z_hat * sums[1]);
+      double d = double(s.gate_part[plane]);
+      if (!k.norm_mean) d -= sums[0] + norm.z_hat(at) * sums[1];
       d *= gain;
-      style[0] += d * (at.mean - base), style[1] += d * at.std;
-      const A du = A(norm.of_mean * d), dspread = A(norm.of_std * d / (2 * at.std));
-      PlaneGradient<A> p(k, plane, g, dgamma, with.r);
-      standardized_mean_gradient(du * weight, g.mean, with.mu, with.r, p.dm, p.dmu, p.dvar);
-      standardized_var_gradient(dspread * weight * weight, v, with.r, p.dv, p.dvar);
-      s.weight_part[plane] = q * dgamma + du * standardized_mean(g.mean, with.mu, with.r) +
-                             A(2) * dspread * weight * standardized_var(v, with.r);
-      s.bias_part[plane] = q * g.dshift + du;
-      p.keep(s, plane);
+      style[0] += d * (at.mean - (k.norm_mean ? 0 : norm.look(0).mean)), style[1] += d * at.std;
+      style_to_plane(to, s, plane, c, norm.statistics(n, c), A(norm.of_mean * d), A(norm.of_std * d / (2 * at.std)));
     });
     bands.sum(style, shared);
-    if (!active || bands.split != 0) return;
-    if (to.dnorm_weight) out<A>(to.dnorm_weight)[c] = A(sums[1]);
-    if (to.dnorm_bias) out<A>(to.dnorm_bias)[c] = A(sums[0]);
-    if (to.dgate_weight) out<A>(to.dgate_weight)[2 * c] = A(style[0]);
-    if (to.dgate_weight) out<A>(to.dgate_weight)[2 * c + 1] = A(style[1]);
+    if (to.dgate_weight == nullptr || !active || bands.split != 0) return;
+    out<A>(to.dgate_weight)[2 * c] = A(style[0]);
+    out<A>(to.dgate_weight)[2 * c + 1] = A(style[1]);
   });
 }
 

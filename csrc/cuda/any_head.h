@@ -17,7 +17,7 @@ struct Work {
 };
 
 void any_head(const HeadArgs& k, const Partials& partials, void* scratch, const Work& work, const Stream& s);
-// Units: tiles or all, for there are always parameters.
+// Units: tiles or all, but samples where there are no parameters.
 void any_head_grad(const HeadGradArgs& to, const Partials& partials, void* scratch, const Work& work, const Stream& s);
 
 }  // namespace fusednorm

@@ -156,7 +156,7 @@ inline HeadScratch<A> head_scratch(const HeadArgs& k, bool grad, void* memory) {
   for (A** array : {&s.plane_dmu, &s.plane_dvar, &s.dm, &s.dv}) part(*array, planes);
   if (!attentive) part(s.weight_part, planes);
   if (gates_all(k)) part(s.bias_part, planes);
-  if (!attentive && k.gate_weight && k.recalibrate != Recalibrate::style) part(s.gate_part, planes);
+  if (!attentive && k.gate_weight) part(s.gate_part, planes);
   if (k.recalibrate == Recalibrate::scaling) part(s.statistic_part, planes);
   if (s.ratios) part(s.ratio_part, 2 * k.N * k.ratio_groups * k.scopes);
   if (k.window > 0) part(s.window_part, k.N * k.window);

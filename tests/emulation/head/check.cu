@@ -68,7 +68,7 @@ struct Way {
 
 template <class A>
 void run(Problem& p, bool back, Way way) {
-  if (back && any_pair(p.k())) way.part = Part::all;  // as there are always parameters
+  if (back && any_pair(p.k())) way.part = Part::all;  // as where there are parameters
   const Stream s{nullptr, 8, 9, 1 << 20, 227 << 10};
   Launch l{"head", way.part == Part::all ? 1 : way.part == Part::sample ? p.c.N : p.c.N * p.c.groups, way.block};
   l.grid *= way.size;
