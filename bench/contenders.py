@@ -113,10 +113,18 @@ def training_step(module: nn.Module, inputs: Inputs) -> Step:
 
 
 def copy_step(inputs: Inputs) -> Step:
-    """One copy of x into memory that is already there: the measure of bandwidth."""
-    source = inputs.x.detach()
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
+    """Copies of x, the residual and dy into memory that is already there: the measure of bandwidth.
+
+    Of all three, which with their targets are as many maps as a training step moves: a copy of x alone may lie in the
+    last cache, and would measure that.
+    """
+    sources = [t.detach() for t in (inputs.x, inputs.residual, inputs.dy)]
+    targets = [torch.empty_like(source) for source in sources]
+
+    def step() -> list[Tensor]:
+        return [target.copy_(source) for target, source in zip(targets, sources, strict=True)]
+
+    return step
 
 
 def _compile(module: nn.Module) -> nn.Module:

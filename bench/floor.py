@@ -5,7 +5,7 @@ One unit is the bytes of x. Time over floor says how good a kernel is, on any ma
 
 from __future__ import annotations
 
-COPY_UNITS = 2  # y.copy_(x) reads x and writes y
+COPY_UNITS = 6  # contenders.copy_step reads x, residual and dy, and writes as much
 
 
 def floor_units(*, residual: bool, backward: bool = True, forward_units: int = 3, backward_units: int = 5) -> int:
@@ -20,5 +20,5 @@ def floor_units(*, residual: bool, backward: bool = True, forward_units: int = 3
 
 
 def floor_seconds(units: int, copy_seconds: float) -> float:
-    """Time of `units` at the bandwidth that one copy of x, taking `copy_seconds`, showed."""
+    """Time of `units` at the bandwidth that the copies, taking `copy_seconds`, showed."""
     return units / COPY_UNITS * copy_seconds

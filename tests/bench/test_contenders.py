@@ -29,8 +29,9 @@ def test_a_step_leaves_no_gradients_behind() -> None:
 
 def test_the_copy_keeps_the_layout() -> None:
     inputs = make_inputs((2, 4, 8, 8), torch.float32, "channels_last")
-    copied = copy_step(inputs)()
-    assert isinstance(copied, torch.Tensor)
-    assert torch.equal(copied, inputs.x)
-    assert copied.stride() == inputs.x.stride()
-    assert copied.data_ptr() != inputs.x.data_ptr()
+    copies = copy_step(inputs)()
+    assert isinstance(copies, list)
+    for copied, source in zip(copies, (inputs.x, inputs.residual, inputs.dy), strict=True):
+        assert torch.equal(copied, source)
+        assert copied.stride() == source.stride()
+        assert copied.data_ptr() != source.data_ptr()

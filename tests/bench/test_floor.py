@@ -16,6 +16,6 @@ def test_units(residual: bool, backward: bool, units: int) -> None:
     assert floor_units(residual=residual, backward=backward) == units
 
 
-def test_a_copy_is_two_units() -> None:
-    assert floor_seconds(2, copy_seconds=0.25) == 0.25
-    assert floor_seconds(10, copy_seconds=0.25) == 1.25
+def test_the_copies_are_six_units() -> None:
+    assert floor_seconds(6, copy_seconds=0.25) == 0.25
+    assert floor_seconds(15, copy_seconds=0.25) == 0.625
