@@ -1,6 +1,7 @@
 // What the rest of the extension sees of the CPU kernels: one table of functions per instruction set.
 #pragma once
 
+#include "../common/context_arguments.h"
 #include "../common/position_arguments.h"
 
 namespace fusednorm {
@@ -21,6 +22,12 @@ struct KernelTable {
   void (*position_affine_spread)(const PositionAffineArgs&);
   void (*position_affine_spread_reduce)(const PositionAffineArgs&);
   void (*position_affine_grad)(const PositionAffineArgs&);
+  void (*context_inner)(const ContextArrays&);
+  void (*context_weights)(const ContextArrays&);
+  void (*context_gates)(const ContextArrays&);
+  void (*context_gates_grad)(const ContextArrays&);
+  void (*context_weights_grad)(const ContextArrays&);
+  void (*context_inner_grad)(const ContextArrays&);
 };
 
 // The best table that this processor runs (FUSEDNORM_CPU_ISA=baseline|avx2|avx512 asks for a lesser one).

@@ -3,18 +3,16 @@
 //
 // A cluster of up to 8 blocks keeps a sample, each block some of its channels; what is summed over all channels goes
 // through L2, in the blocks' order. It is for maps whose standardization, if there is one, is known beforehand,
-// z = scale*(x - mu) + shift for each channel; which samples fit is fusednorm/engine/resident_context.py's to say.
+// z = scale*(x - mu) + shift for each channel; which samples fit is fusednorm/engine/whole_context.py's to say.
 #pragma once
 
 #include <cstdint>
 
+#include "../common/context_arguments.h"
 #include "../common/position_arguments.h"
 #include "launch.h"
 
 namespace fusednorm {
-
-// Phi of NA eq. 4, by its name in Python. none: all positions weigh the same.
-enum class Similarity { l1, squared, dot, mean_difference, none };
 
 struct ContextArgs {
   Shape shape;
@@ -41,7 +39,7 @@ struct ContextArgs {
   double* gate_exchange;
 };
 
-// fusednorm/engine/resident_context.py reckons with the same numbers.
+// fusednorm/engine/whole_context.py reckons with the same numbers.
 constexpr int kContextArrays = 10;  // values that a block has of each channel
 constexpr int kContextRoom = 9216;  // bytes to add things up in
 constexpr int kContextSector = 32;  // bytes: a block has whole ones of a channels_last row, and of its mask's bytes

@@ -1,5 +1,6 @@
 // The Normalization-Attention module as one operator a direction, and what Python asks to know which samples fit. The
 // schemas are in fusednorm/engine/context_operators.py.
+#include "../context_operators.h"
 #include "context.h"
 #include "device.h"
 #include "tuning.h"
@@ -7,15 +8,6 @@
 namespace fusednorm {
 
 namespace {
-
-Similarity similarity_of(const std::string& name) {
-  if (name == "none") return Similarity::none;
-  if (name == "l1") return Similarity::l1;
-  if (name == "squared") return Similarity::squared;
-  if (name == "dot") return Similarity::dot;
-  STD_TORCH_CHECK(name == "mean_difference", "fusednorm: similarity: unknown '", name, "'");
-  return Similarity::mean_difference;
-}
 
 // Whether a sample's values are without gaps, in x's order.
 bool is_dense(const Operand& o, const Shape& s) {
@@ -33,10 +25,7 @@ Operand dense(const Tensor& t, const Tensor& x, const Shape& s, const char* name
 // A dense tensor of float32, or float64.
 template <class A>
 A* data_of(const Tensor& t, int64_t count, const char* name) {
-  STD_TORCH_CHECK(t.is_contiguous() && t.numel() == count &&
-                      t.scalar_type() == (sizeof(A) == 8 ? ScalarType::Double : ScalarType::Float),
-                  "fusednorm: ", name, ": expected ", count, " dense values of the compute type (a mean: of float64)");
-  return static_cast<A*>(t.data_ptr());
+  return static_cast<A*>(dense_data(t, count, sizeof(A) == 8 ? ScalarType::Double : ScalarType::Float, name));
 }
 
 const float* values_of(const Optional& t, int64_t count, const char* name) {
@@ -69,11 +58,6 @@ ContextArgs arguments(const Cuda& device, const Tensor& x, const Optional& resid
   return k;
 }
 
-Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type = ScalarType::Float) {
-  const int64_t sizes[] = {rows, columns};
-  return torch::stable::new_empty(x, {sizes, 2}, type);
-}
-
 struct ContextOperators {
   using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
   using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -88,7 +72,8 @@ struct ContextOperators {
     Tensor mean = new_means(x), var = new_per_plane(x), scale_out = new_per_plane(x), shift_out = new_per_plane(x);
     const bool weighted = k.similarity != Similarity::none;
     const int64_t rows = weighted ? k.shape.N : 0, S = k.shape.positions();
-    Tensor t = new_rows(x, rows, S), p = new_rows(x, rows, S), pooled = new_rows(x, rows, k.shape.C);
+    Tensor t = new_rows(x, rows, S, ScalarType::Float), p = new_rows(x, rows, S, ScalarType::Float),
+           pooled = new_rows(x, rows, k.shape.C, ScalarType::Float);
     k.y = dense(y, x, k.shape, "y");
     if (save_mask) k.mask = static_cast<uint8_t*>(mask.data_ptr());
     k.mean = static_cast<double*>(mean.data_ptr());

@@ -33,6 +33,7 @@ class Backend:
 def _find_cpu() -> Backend:
     operators.define("cpu", layers=True)
     position_operators.define("cpu", joint=True)
+    context_operators.define("cpu")
     if importlib.util.find_spec("fusednorm._C") is None:
         return Backend("cpu", False, "the native extension was not built: no working C++ compiler at installation")
     try:

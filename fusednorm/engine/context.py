@@ -4,7 +4,7 @@ docs/positions.md, and the autograd around them.
 Forward reads x for the plane means, the position sums t and the pooled sums, and writes y from it: 5 units; backward
 reads dy and x for the gate's sums, x for dp and for t's way back, and writes dx from both: 7. "mean_difference" of a
 bare map needs no plane means: 4 and 6. A residual adds its own reads, and the writing of its gradient. Where a GPU
-keeps a sample on the chip it is 2 and 3: resident_context.py.
+keeps a sample on the chip it is 2 and 3, and one operator a direction there and on the CPU: whole_context.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from fusednorm.heads import Head, Identity
 from fusednorm.heads.context import Maps, context_of, inner_map, own_tensors
 
-from . import plain, resident_context
+from . import plain, whole_context
 from .backends import kernel
 from .function import Spec, Tensors, family, vjp
 from .layout import positions
@@ -25,8 +25,8 @@ def context_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
     """y, mask, mean, var, t, p, pooled, and the head's statistics."""
-    if count := resident_context.blocks(spec, x, (residual,), maps=1):
-        y, mask, mean, var, _, _, *kept = resident_context.forward(spec, x, residual, tensors, save_mask, count)
+    if count := whole_context.blocks(spec, x, (residual,), maps=1):
+        y, mask, mean, var, _, _, *kept = whole_context.forward(spec, x, residual, tensors, save_mask, count)
         return y, mask, mean, var, *kept
     head = spec.head
     assert isinstance(head, Head)
@@ -58,9 +58,9 @@ def context_backward(
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
-    if count := resident_context.backward_blocks(spec, x, residual, needs):
+    if count := whole_context.backward_blocks(spec, x, residual, needs):
         mean, _, *rest = outputs
-        dx, dresidual, dtensors = resident_context.backward(
+        dx, dresidual, dtensors = whole_context.backward(
             spec, dy, x, residual, mask, (mean, *rest), tensors, needs_dresidual, needs, count
         )
         return dx if needs_dx else None, dresidual, dtensors

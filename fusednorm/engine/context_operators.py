@@ -1,5 +1,6 @@
-"""The Normalization-Attention module as one operator a direction, where a backend keeps a sample on the chip (`cuda`:
-csrc/cuda/context.h); resident_context.py says which samples, and in how many blocks."""
+"""The Normalization-Attention module as one operator a direction: where a GPU keeps a sample on the chip (`cuda`:
+csrc/cuda/context.h), and on the CPU the streaming kernels with the steps between them (`cpu`: csrc/cpu/context.cpp).
+whole_context.py says which samples, and in how many blocks of a GPU's."""
 
 from __future__ import annotations
 
@@ -50,6 +51,7 @@ def _fake_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
 def define(backend: str) -> None:
     """Declare the operators of a backend that has them."""
     for name, schema in SCHEMAS.items():
-        _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
+        if name != "resident_limits" or backend == "cuda":
+            _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
     torch.library.register_fake(f"fusednorm::context_forward.{backend}", _fake_forward, lib=_library)
     torch.library.register_fake(f"fusednorm::context_backward.{backend}", _fake_backward, lib=_library)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusednorm.heads import AnyHead, Attentive, ContextGate, Head, StyleRecalibration
 
-from . import context, native, plain, resident_context, spatial
+from . import context, native, plain, spatial, whole_context
 from .backends import choose
 from .function import COMPOSED, Family, Spec, Tensors
 
@@ -40,7 +40,7 @@ _FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.
 
 def _family(head: AnyHead) -> Family:
     if head.family == "planes" and isinstance(head, Head) and isinstance(head.recalibrate, ContextGate):
-        return resident_context.GATE
+        return whole_context.GATE
     return _FAMILIES[head.family]
 
 

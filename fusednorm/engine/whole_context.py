@@ -1,5 +1,5 @@
-"""The Normalization-Attention module where a GPU keeps a sample on the chip: one operator a direction, 2 units of
-traffic and 3 (csrc/cuda/context.h).
+"""The Normalization-Attention module as one operator a direction: where a GPU keeps a sample on the chip, in 2 units of
+traffic and 3 (csrc/cuda/context.h), and on the CPU, in as many as context.py (csrc/cpu/context.cpp).
 
 It is for maps whose standardization, if there is one, is known beforehand. Forward keeps what the steps of context.py
 keep, so that either way there goes with either way back.
@@ -16,7 +16,7 @@ from fusednorm.heads import Context, ContextGate, Head, Identity, Running
 
 from .backends import kernel
 from .function import Spec, Tensors, composed_backward, composed_forward, family, vjp
-from .layout import is_channels_last, positions
+from .layout import compute_dtype, is_channels_last, positions
 
 # As csrc/cuda/context.h and tuning.h have them.
 ARRAYS, ROOM, SECTOR = 10, 9216, 32
@@ -24,11 +24,16 @@ IDLE = 2  # at least this part of the multiprocessors gets a block, or the strea
 
 
 def blocks(spec: Spec, x: Tensor, others: tuple[Tensor | None, ...], maps: int) -> int:
-    """How many blocks keep a sample; 0 where none can. others: what is read beside x; maps: how many are kept."""
+    """How many blocks keep a sample, on the CPU 1; 0 where there is no such operator for it. others: what is read
+    beside x; maps: how many are kept."""
     head = spec.head
-    if spec.backend != "cuda" or x.dtype == torch.float64 or not isinstance(head, Head):
+    if spec.backend not in ("cpu", "cuda") or not isinstance(head, Head):
         return 0
     if not isinstance(head.standardize, Identity | Running) or getattr(head.recalibrate, "embedding", None) is not None:
+        return 0
+    if spec.backend == "cpu":
+        return 1
+    if x.dtype == torch.float64:
         return 0
     last = is_channels_last(x)
     if not all(t is None or _dense(t, last) for t in (x, *others)):
@@ -74,12 +79,14 @@ def _limits(device: str, index: int | None) -> tuple[int, int, int]:
     return _known[at]
 
 
-def _constants(head: Head, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-    """mu, scale and shift (C) of z = scale*(x - mu) + shift; None where z is x itself."""
+def _constants(
+    head: Head, tensors: Tensors, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+    """mu, scale and shift (C), of the compute type, of z = scale*(x - mu) + shift; None where z is x itself."""
     own = head.standardize.tensors
-    weight, bias = (None if t is None else t.float() for t in tensors[own : own + 2])
+    weight, bias = (None if t is None else t.to(dtype) for t in tensors[own : own + 2])
     if isinstance(head.standardize, Running):
-        mu, var = (t.float() for t in tensors[:own] if t is not None)
+        mu, var = (t.to(dtype) for t in tensors[:own] if t is not None)
         inv = torch.rsqrt(var + head.standardize.eps)
         scale = inv if weight is None else inv * weight
         return mu, scale, torch.zeros_like(mu) if bias is None else bias
@@ -90,13 +97,13 @@ def _constants(head: Head, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor] | 
     return torch.zeros_like(some), scale, torch.zeros_like(some) if bias is None else bias
 
 
-def _layer(spec: Spec, tensors: Tensors) -> tuple[Any, ...]:
+def _layer(spec: Spec, tensors: Tensors, dtype: torch.dtype) -> tuple[Any, ...]:
     """The layer's arguments in the order of the operators' schemas."""
     assert isinstance(spec.head, Head)
     then: Context | ContextGate = spec.head.recalibrate
     similarity = then.similarity if isinstance(then, Context) else "none"
-    gain, offset = (t.float() for t in tensors[-2:] if t is not None)
-    constants = (t if t is None else t.contiguous() for t in _constants(spec.head, tensors))
+    gain, offset = (t.to(dtype) for t in tensors[-2:] if t is not None)
+    constants = (t if t is None else t.contiguous() for t in _constants(spec.head, tensors, dtype))
     return (*constants, gain, offset, similarity, then.unbiased, then.eps, spec.act)
 
 
@@ -104,7 +111,9 @@ def forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool, count: int
 ) -> tuple[Tensor, ...]:
     """y, mask, mean, var, scale, shift, t, p, pooled; the standardizations it is for have no statistics."""
-    return kernel("context_forward", spec.backend)(x, residual, *_layer(spec, tensors), save_mask, count)
+    layer = _layer(spec, tensors, compute_dtype(x))
+    found: tuple[Tensor, ...] = kernel("context_forward", spec.backend)(x, residual, *layer, save_mask, count)
+    return found
 
 
 def backward(
@@ -124,7 +133,7 @@ def backward(
     assert isinstance(head, Head)
     write_g = needs_dresidual and spec.act != "identity"
     dx, g, dscale, dshift, dgate = kernel("context_backward", spec.backend)(
-        dy, x, residual, mask, *kept, *_layer(spec, tensors), write_g, count
+        dy, x, residual, mask, *kept, *_layer(spec, tensors, compute_dtype(x)), write_g, count
     )
     found: list[Tensor | None] = [None] * len(tensors)
     affine = [i for i in range(len(tensors) - 2) if needs[i]]
@@ -134,7 +143,7 @@ def backward(
             moved = list(tensors)
             for i, t in zip(affine, moving, strict=True):
                 moved[i] = t
-            _, scale, shift = _constants(head, tuple(moved))
+            _, scale, shift = _constants(head, tuple(moved), compute_dtype(x))
             assert scale is not None
             assert shift is not None
             return scale, shift

@@ -1,0 +1,32 @@
+// What context_forward and context_backward, the Normalization-Attention module as one operator a direction
+// (fusednorm/engine/context_operators.py), need on any device.
+#pragma once
+
+#include <string>
+
+#include "common/context_arguments.h"
+#include "tensors.h"
+
+namespace fusednorm {
+
+inline Similarity similarity_of(const std::string& name) {
+  if (name == "none") return Similarity::none;
+  if (name == "l1") return Similarity::l1;
+  if (name == "squared") return Similarity::squared;
+  if (name == "dot") return Similarity::dot;
+  STD_TORCH_CHECK(name == "mean_difference", "fusednorm: similarity: unknown '", name, "'");
+  return Similarity::mean_difference;
+}
+
+inline void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* name) {
+  STD_TORCH_CHECK(t.is_contiguous() && t.numel() == count && t.scalar_type() == type, "fusednorm: ", name,
+                  ": expected ", count, " dense values of the compute type (a mean: of float64)");
+  return t.data_ptr();
+}
+
+inline Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type) {
+  const int64_t sizes[] = {rows, columns};
+  return torch::stable::new_empty(x, {sizes, 2}, type);
+}
+
+}  // namespace fusednorm
