@@ -94,15 +94,7 @@ __device__ __forceinline__ void squeeze_backward(const HeadGradArgs& to, const H
   auto plane = [&](int64_t n, const A* dz, HandRound<A>& hand_round, int c, bool real) {
     A du = 0;
     hand_round(int(k.K), [&](int i) { return dz[i]; }, [&](int i, A d) { du += d * in<A>(k.fc_weight)[i * k.C + c]; });
-    if (!real) return;
-    const int64_t plane = n * k.C + c;
-    const Standard<A> with = statistics(n, c);
-    const MapGradient<A> g = map_gradient_at<A>(to, plane);
-    PlaneGradient<A> d(k, plane, g, g.dgamma(with), with.r);
-    standardized_mean_gradient(du * affine_weight<A>(k, c), g.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
-    s.weight_part[plane] += du * standardized_mean(g.mean, with.mu, with.r);
-    s.bias_part[plane] += du;
-    d.keep(s, plane);
+    if (real) mean_of_z_backward(to, s, n * k.C + c, c, statistics(n, c), du);
   };
   each_plane<A>(int(k.C), unit, team, start, plane);
 }

@@ -40,20 +40,13 @@ __device__ __forceinline__ void window_moments_backward(const HeadGradArgs& to, 
   const Statistics<A> statistics(k, s);
   const int C = int(k.C), window = int(k.window);
   visit_planes(unit, team, [&](int64_t n, int c) {
-    const int64_t plane = n * k.C + c;
     A du = 0;
 #pragma unroll 1
     for (int j = 0; j < window; ++j) {
       const int from = c - j + window / 2;
       if (from >= 0 && from < C) du += in<A>(k.gate_weight)[j] * s.gate_part[n * k.C + from];
     }
-    const Standard<A> with = statistics(n, c);
-    const MapGradient<A> g = map_gradient_at<A>(to, plane);
-    PlaneGradient<A> d(k, plane, g, g.dgamma(with), with.r);
-    standardized_mean_gradient(du * affine_weight<A>(k, c), g.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
-    s.weight_part[plane] += du * standardized_mean(g.mean, with.mu, with.r);
-    s.bias_part[plane] += du;
-    d.keep(s, plane);
+    mean_of_z_backward(to, s, n * k.C + c, c, statistics(n, c), du);
   });
   each_warp_item(reversed(team), (unit.n1 - unit.n0) * window, [&](int64_t item) {
     const int64_t n = unit.n0 + item / window;

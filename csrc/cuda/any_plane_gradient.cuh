@@ -24,4 +24,17 @@ struct PlaneGradient {
   }
 };
 
+// From du, by the plane's mean in z = weight x_hat + bias, to its moments; adds to what the parameters get.
+template <class A>
+__device__ __forceinline__ void mean_of_z_backward(const HeadGradArgs& to, const HeadScratch<A>& s, int64_t plane,
+                                                   int c, const Standard<A>& with, A du) {
+  const HeadArgs& k = to.head;
+  const MapGradient<A> g = map_gradient_at<A>(to, plane);
+  PlaneGradient<A> d(k, plane, g, g.dgamma(with), with.r);
+  standardized_mean_gradient(du * affine_weight<A>(k, c), g.mean, with.mu, with.r, d.dm, d.dmu, d.dvar);
+  s.weight_part[plane] += du * standardized_mean(g.mean, with.mu, with.r);
+  s.bias_part[plane] += du;
+  d.keep(s, plane);
+}
+
 }  // namespace fusednorm
