@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/context_arguments.h"
+#include "common/position_arguments.h"
 #include "tensors.h"
 
 namespace fusednorm {
@@ -16,6 +17,11 @@ inline Similarity similarity_of(const std::string& name) {
   if (name == "dot") return Similarity::dot;
   STD_TORCH_CHECK(name == "mean_difference", "fusednorm: similarity: unknown '", name, "'");
   return Similarity::mean_difference;
+}
+
+// f of its position sums t = sum_c weight*f(x - center).
+inline Kind kind_of(Similarity similarity) {
+  return similarity == Similarity::l1 ? Kind::abs : similarity == Similarity::squared ? Kind::square : Kind::sum;
 }
 
 inline void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* name) {

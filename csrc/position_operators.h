@@ -1,8 +1,10 @@
 // The kernels of layers that know a value per position (docs/positions.md) as operators, for any device (operators.h):
 //   void position_reduce(const PositionReduceArgs&);  void plane_pool(const PlanePoolArgs&);
 //   void position_moments(const PositionMomentsArgs&);
-//   void position_affine(const PositionAffineArgs&);  and likewise position_affine_reduce, _spread, _grad,
-//   and, where a device has it, _spread_reduce
+//   void position_affine(const PositionAffineArgs&);  and likewise position_affine_reduce, _spread, _grad
+// and, where a device has them, kernels that are two of these:
+//   void position_moments_pool(const PositionMomentsPoolArgs&);
+//   void position_moments_affine(const PositionAffineArgs&);  and position_affine_spread_reduce
 // The schemas are in fusednorm/engine/position_operators.py, one for all backends.
 #pragma once
 
@@ -75,6 +77,45 @@ struct PositionOperators {
     return y;
   }
 
+  static std::tuple<Tensor, Tensor, Tensor> position_moments_pool(Tensor x, Tensor center, std::string statistic,
+                                                                  int64_t blocks) {
+    Tensor mean = new_per_position(x), var = new_per_position(x), cov = new_per_plane(x);
+    if (x.numel() == 0) return {torch::stable::zero_(mean), torch::stable::zero_(var), torch::stable::zero_(cov)};
+    Device device(x);
+    PositionMomentsPoolArgs k{};
+    k.shape = device.shape_of(x);
+    k.x = operand(x, x, "x");
+    k.center = per_plane(center, x, "center");
+    k.statistic = statistic_of(statistic);
+    k.blocks = blocks;
+    k.mean = mean.data_ptr();
+    k.var = var.data_ptr();
+    k.cov = per_plane(cov, x, "cov");
+    device.position_moments_pool(k);
+    return {mean, var, cov};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> position_moments_affine(Tensor x, Tensor center, Tensor scale, Tensor shift,
+                                                                    Optional outer, Optional t, Tensor gain,
+                                                                    Tensor bias, Tensor gate_weight, Tensor gate_bias,
+                                                                    Optional residual, std::string statistic,
+                                                                    std::string restrict_, std::string act,
+                                                                    int64_t blocks) {
+    Tensor y = torch::stable::empty_like(x), mean = new_per_position(x), var = new_per_position(x);
+    if (x.numel() == 0) return {y, torch::stable::zero_(mean), torch::stable::zero_(var)};
+    Device device(x);
+    // u is mean, as long as it is nothing else
+    PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias,
+                                     mean, residual, restrict_, act);
+    k.statistic = statistic_of(statistic);
+    k.blocks = blocks;
+    k.y = operand(y, x, "y");
+    k.mean = mean.data_ptr();
+    k.var = var.data_ptr();
+    device.position_moments_affine(k);
+    return {y, mean, var};
+  }
+
   static std::tuple<Tensor, Tensor> position_affine_reduce(Tensor dy, Tensor x, Tensor center, Tensor scale,
                                                            Tensor shift, Optional outer, Optional t, Tensor gain,
                                                            Tensor bias, Optional gate_weight, Optional gate_bias,
@@ -117,14 +158,14 @@ struct PositionOperators {
   static std::tuple<Tensor, Tensor, Tensor> position_affine_spread_reduce(
       Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Optional outer, Optional t, Tensor gain,
       Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor u, Optional residual, Tensor du_offset, Tensor du_slope,
-      std::string restrict_, std::string act, bool write_g) {
+      std::string restrict_, std::string act, bool write_g, int64_t blocks) {
     Tensor g = write_g ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
     Tensor du = new_per_position(x), sums = new_sums(x);
     if (x.numel() == 0) return {g, torch::stable::zero_(du), torch::stable::zero_(sums)};
     Device device(x);
     PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, u,
                                      residual, restrict_, act);
-    STD_TORCH_CHECK(k.shape.channels_last, "fusednorm: x: expected a channels_last map");
+    k.blocks = blocks;
     k.dy = operand(dy, x, "dy");
     if (write_g) k.y = operand(g, x, "g");
     k.du = du.data_ptr();
@@ -248,6 +289,13 @@ struct PositionOperators {
     if (name == "abs") return Kind::abs;
     STD_TORCH_CHECK(name == "square", "fusednorm: kind: expected sum, abs or square, got '", name, "'");
     return Kind::square;
+  }
+
+  static Statistic statistic_of(const std::string& name) {
+    if (name == "spatial_mean") return Statistic::mean;
+    STD_TORCH_CHECK(name == "spatial_std", "fusednorm: statistic: expected spatial_mean or spatial_std, got '", name,
+                    "'");
+    return Statistic::deviation;
   }
 
   static Restrict restrict_of(const std::string& name) {

@@ -42,6 +42,20 @@ struct PositionMomentsArgs {
   void *mean, *var;
 };
 
+// Of moments over channels: what Python calls spatial_mean and spatial_std.
+enum class Statistic { mean, deviation };
+
+// What kernels that are two in one are told beside: in how many blocks a GPU keeps a sample.
+struct PositionMomentsPoolArgs {
+  Shape shape;
+  Operand x;
+  PerPlane center;
+  Statistic statistic;
+  int64_t blocks;
+  void *mean, *var;
+  PerPlane cov;
+};
+
 // The affine family: position_affine, _reduce, _spread and _grad.
 constexpr int kMaxOuters = 3;
 
@@ -64,6 +78,10 @@ struct PositionAffineArgs {
   PerPlane pool;
   // position_affine_spread_reduce: e_offset and e_slope are du times these
   const void *du_offset = nullptr, *du_slope = nullptr;
+  // position_moments_affine: u is this of e's moments over channels
+  Statistic statistic = Statistic::mean;
+  void *mean = nullptr, *var = nullptr;
+  int64_t blocks = 1;  // of those that are two in one: in which a GPU keeps a sample
   // position_affine_grad: scale*de + (a*d + b) + sum_j outers[j]*rows[j] + (weight*h*f'(d)), pairs together or absent
   PerPlane a, b;
   int outer_count = 0;

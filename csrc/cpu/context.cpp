@@ -9,10 +9,6 @@ namespace {
 
 using Optional = std::optional<Tensor>;
 
-Kind kind_of(Similarity similarity) {
-  return similarity == Similarity::l1 ? Kind::abs : similarity == Similarity::squared ? Kind::square : Kind::sum;
-}
-
 // The arrays of one call and the tensors that they lie in.
 class Context {
  public:

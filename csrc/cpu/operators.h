@@ -21,7 +21,10 @@ struct Cpu {
   void position_affine(const PositionAffineArgs& k) { kernels().position_affine(k); }
   void position_affine_reduce(const PositionAffineArgs& k) { kernels().position_affine_reduce(k); }
   void position_affine_spread(const PositionAffineArgs& k) { kernels().position_affine_spread(k); }
-  void position_affine_spread_reduce(const PositionAffineArgs& k) { kernels().position_affine_spread_reduce(k); }
+  void position_affine_spread_reduce(const PositionAffineArgs& k) {
+    STD_TORCH_CHECK(k.shape.channels_last, "fusednorm: x: expected a channels_last map");
+    kernels().position_affine_spread_reduce(k);
+  }
   void position_affine_grad(const PositionAffineArgs& k) { kernels().position_affine_grad(k); }
   void forward(ForwardCall& call);
   void backward(BackwardCall& call);

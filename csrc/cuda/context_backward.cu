@@ -6,7 +6,7 @@
 // type, as dresidual is. Launch: as context_forward's, in 16 bits blocks of 256.
 #include "affine.cuh"
 #include "context_head.cuh"
-#include "context_sample.cuh"
+#include "sample.cuh"
 
 #include "dispatch.cuh"
 
@@ -32,30 +32,31 @@ __device__ __forceinline__ void mean_over_channels(const ContextArgs& k, const T
 }  // namespace
 
 template <class T, bool channels_last>
-__global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
+__global__ void __launch_bounds__(kept_threads(2, sizeof(T)), 1)
     context_backward_kernel(const __grid_constant__ ContextArgs k) {
   wait_for_previous_kernel();
   let_next_kernel_start();
   const Team team = team_of(k.blocks == 1 ? Scope::block : Scope::cluster, k.blocks);
   const int64_t n = blockIdx.x / unsigned(k.blocks);
   using Here = Sample<T, channels_last>;
-  const Here here(k, n, team.rank, 2);
+  const Here here(k, n, team.rank, context_room(2));
   const int S = here.positions, step = int(blockDim.x);
   float *const center = here.values(0), *const scale = here.values(1), *const shift = here.values(2);
   float *const weight = here.values(3), *const gate = here.values(4), *const standardized = here.values(5);
   float *const dpooled = here.values(6), *const offset = here.values(7);  // offset: b
   // Of gate*scale and gate*shift, then of scale and shift.
   float *const dscale = here.values(8), *const dshift = here.values(9);
+  float *const p_row = here.row(0), *const dt_row = here.row(1);
 
-  const Gates gates(k, n, here.room);
+  const auto gates = gates_of(k, n, here.room);
   for (int c = int(threadIdx.x); c < here.channels; c += step) {
-    const Inner inner(k, n, here.first + c);
-    standardized[c] = gates.standardized(Gates::context(k, n, here.first + c));
+    const auto inner = context_plane(k, n, here.first + c);
+    standardized[c] = gates.standardized(context_of(k, n, here.first + c));
     gate[c] = gates.gate(standardized[c]);
-    center[c] = inner.center, weight[c] = inner.weight(k);
+    center[c] = inner.center, weight[c] = inner.weight(k.similarity, k.shape.C);
     scale[c] = gate[c] * inner.scale, shift[c] = gate[c] * inner.shift;
   }
-  for (int s = int(threadIdx.x); s < S; s += step) here.p[s] = k.p ? k.p[n * S + s] : 1.f / float(S), here.dt[s] = 0;
+  for (int s = int(threadIdx.x); s < S; s += step) p_row[s] = k.p ? k.p[n * S + s] : 1.f / float(S), dt_row[s] = 0;
   __syncthreads();
 
   const Matrix<T> dy = k.dy_dense ? here.outside(k, k.dy) : Matrix<T>{};
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
       [&]<int count>(Count<count>, int c, int s, auto& found) {
         const int row = Here::row_of(c, s), column = Here::column_of(c, s);
         Raw<T, count> more;
-        if (residual.data) more = residual.template read<count>(row, column);
+        if (residual.data) more = residual.template read_anywhere<count>(row, column);
         unsigned bits = 0;
         if (k.mask) bits = read_bits(mask + row * row_bytes, channels_last ? here.first + c : s, count);
         const auto dy = here.template at<count>(here.g, c, s);
@@ -99,47 +100,27 @@ __global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
       [&](int c, const auto& sums) { dshift[c] = float(sums[0]), dscale[c] = float(sums[1]); });
   __syncthreads();
 
-  // dgate*gate*(1 - gate), of the argument a = gain*h + offset
   const auto da = [&](int c) {
-    const Inner inner(k, n, here.first + c);
-    return (inner.scale * dscale[c] + inner.shift * dshift[c]) * gate[c] * (1 - gate[c]);
+    return gates.argument_back(context_plane(k, n, here.first + c), gate[c], dscale[c], dshift[c]);
   };
   double means[2] = {0, 0};
   for (int c = int(threadIdx.x); c < here.channels; c += step)
     means[0] += double(da(c)), means[1] += double(da(c)) * standardized[c];
   mean_over_channels(k, team, n, means, here.room);
   for (int c = int(threadIdx.x); c < here.channels; c += step) {
-    const Inner inner(k, n, here.first + c);
-    const float dg = gates.back(k, standardized[c], da(c), float(means[0]), float(means[1]));
+    const auto inner = context_plane(k, n, here.first + c);
+    const float dg = gates.back(standardized[c], da(c), float(means[0]), float(means[1]));
     dpooled[c] = inner.scale * dg;
-    dscale[c] = gate[c] * dscale[c] + dg * inner.pooled(k, n, here.first + c);
+    dscale[c] = gate[c] * dscale[c] + dg * context_pooled(k, inner, n, here.first + c);
     dshift[c] = gate[c] * dshift[c] + dg;
   }
   __syncthreads();
 
-  const Kind kind = kind_of(k.similarity);
   // What a channel's own is, with dw = sum_s dt f(d) and slope = sum_s dt f'(d).
   const auto finish = [&](int c, float dw, float slope) {
-    const Inner inner(k, n, here.first + c);
-    const float sign = inner.scale > 0 ? 1 : inner.scale < 0 ? -1 : 0;
-    float more = 0, dm = 0;  // of scale, and of the plane mean
-    switch (k.similarity) {
-      case Similarity::l1:
-        more = sign * dw, dm = -weight[c] * slope;
-        break;
-      case Similarity::squared:
-        more = 2 * inner.scale * dw, dm = -weight[c] * slope;
-        break;
-      case Similarity::dot:
-        more = (inner.shift + 2 * inner.scale * inner.level) * dw, dm = inner.scale * inner.scale * dw;
-        dshift[c] += inner.scale * dw;
-        break;
-      case Similarity::mean_difference:
-        more = dw / float(k.shape.C);
-        break;
-      case Similarity::none:
-        break;
-    }
+    const auto inner = context_plane(k, n, here.first + c);
+    float more = 0, dm;  // of scale, and of the plane mean
+    inner.back(k.similarity, k.shape.C, dw, slope, more, dshift[c], dm);
     offset[c] = dm / float(S);
     if (k.dscale == nullptr) return;
     const int64_t plane = n * k.shape.C + here.first + c;
@@ -155,9 +136,9 @@ __global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
 #pragma unroll
           for (int j = 0; j < count; ++j) found[0][j] = d[j] * (value_of<T, count>(x, j) - m[j]);
         },
-        [&](int s, const auto& sums) { here.dt[s] = sums[0]; });
-    add_blocks(k, team, n, here.dt, S);
-    weights_back(k, here.p, k.t + n * S, here.dt, S, here.room);
+        [&](int s, const auto& sums) { dt_row[s] = sums[0]; });
+    add_blocks(team, k.exchange, n, dt_row, S);
+    weights_back(k, p_row, k.t + n * S, dt_row, S, here.room);
   }
   if (k.similarity == Similarity::none || (k.similarity == Similarity::mean_difference && k.dscale == nullptr)) {
     for (int c = int(threadIdx.x); c < here.channels; c += step) finish(c, 0, 0);
@@ -166,12 +147,12 @@ __global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
         [&]<int count>(Count<count>, int c, int s, auto& found) {
           const auto x = here.template at<count>(here.x, c, s);
           const auto m = Here::template of_channels<count>(center, c);
-          const auto dt = Here::template of_positions<count>(here.dt, s);
+          const auto dt = Here::template of_positions<count>(dt_row, s);
 #pragma unroll
           for (int j = 0; j < count; ++j) {
             const float d = value_of<T, count>(x, j) - m[j];
-            found[0][j] = dt[j] * kind_value(kind, d);
-            found[1][j] = dt[j] * kind_slope(kind, d);
+            found[0][j] = dt[j] * kind_value(k.kind, d);
+            found[1][j] = dt[j] * kind_slope(k.kind, d);
           }
         },
         [&](int c, const auto& sums) { finish(c, float(sums[0]), float(sums[1])); });
@@ -185,22 +166,22 @@ __global__ void __launch_bounds__(context_threads(2, sizeof(T)), 1)
                           const auto w = Here::template of_channels<count>(weight, c);
                           const auto q = Here::template of_channels<count>(dpooled, c);
                           const auto b = Here::template of_channels<count>(offset, c);
-                          const auto p = Here::template of_positions<count>(here.p, s);
-                          const auto dt = Here::template of_positions<count>(here.dt, s);
+                          const auto p = Here::template of_positions<count>(p_row, s);
+                          const auto dt = Here::template of_positions<count>(dt_row, s);
 #pragma unroll
                           for (int j = 0; j < count; ++j) {
                             const float d = value_of<T, count>(in[1], j) - m[j];
                             const float dx = a[j] * value_of<T, count>(in[0], j) + q[j] * p[j] + b[j];
-                            set_value<T, count>(out[0], j, dx + w[j] * dt[j] * kind_slope(kind, d));
+                            set_value<T, count>(out[0], j, dx + w[j] * dt[j] * kind_slope(k.kind, d));
                           }
                           out[1] = in[0];
                         });
 }
 
 void context_backward(const ContextArgs& k, const Stream& s) {
-  with_context_kernel(k.shape, [&](auto type, auto channels_last) {
+  with_kept_kernel(k.shape, [&](auto type, auto channels_last) {
     using T = decltype(type);
-    launch(context_launch("context_backward", k, 2), s, context_backward_kernel<T, channels_last>, k);
+    launch(kept_launch("context_backward", k, context_room(2)), s, context_backward_kernel<T, channels_last>, k);
   });
 }
 

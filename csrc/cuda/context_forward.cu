@@ -4,7 +4,7 @@
 // Launch: blocks of 256 or 512 threads, one or a cluster of up to 8 for a sample.
 #include "affine.cuh"
 #include "context_head.cuh"
-#include "context_sample.cuh"
+#include "sample.cuh"
 
 #include "dispatch.cuh"
 
@@ -32,17 +32,17 @@ __device__ __forceinline__ void write_mask(const ContextArgs& k, const Sample& h
 }  // namespace
 
 template <class T, bool channels_last>
-__global__ void __launch_bounds__(context_threads(1, sizeof(T)), 1)
+__global__ void __launch_bounds__(kept_threads(1, sizeof(T)), 1)
     context_forward_kernel(const __grid_constant__ ContextArgs k) {
   wait_for_previous_kernel();
   let_next_kernel_start();
   const Team team = team_of(k.blocks == 1 ? Scope::block : Scope::cluster, k.blocks);
   const int64_t n = blockIdx.x / unsigned(k.blocks);
   using Here = Sample<T, channels_last>;
-  const Here here(k, n, team.rank, 1);
+  const Here here(k, n, team.rank, context_room(1));
   const int S = here.positions, step = int(blockDim.x);
   float *const center = here.values(0), *const scale = here.values(1), *const shift = here.values(2);
-  float* const weight = here.values(3);
+  float *const weight = here.values(3), *const p_row = here.row(0);
 
   here.template each<4>({here.outside(k, k.x)}, {here.kept(here.x)},
                         [](auto, int, int, const auto& in, auto& out) { out[0] = in[0]; });
@@ -60,43 +60,43 @@ __global__ void __launch_bounds__(context_threads(1, sizeof(T)), 1)
         const int64_t plane = n * k.shape.C + here.first + c;
         k.mean[plane] = double(first_of(c)) + double(sums[0]) / S;
         k.var[plane] = 0;
-        const Inner inner(k, n, here.first + c);
-        center[c] = inner.center, scale[c] = inner.scale, shift[c] = inner.shift, weight[c] = inner.weight(k);
+        const auto inner = context_plane(k, n, here.first + c);
+        center[c] = inner.center, scale[c] = inner.scale, shift[c] = inner.shift,
+        weight[c] = inner.weight(k.similarity, k.shape.C);
       });
   __syncthreads();
 
   if (k.similarity != Similarity::none) {
-    const Kind kind = kind_of(k.similarity);
     here.template position_sums<1>(
         [&]<int count>(Count<count>, int c, int s, auto& found) {
           const auto x = here.template at<count>(here.x, c, s);
           const auto m = Here::template of_channels<count>(center, c);
           const auto w = Here::template of_channels<count>(weight, c);
 #pragma unroll
-          for (int j = 0; j < count; ++j) found[0][j] = w[j] * kind_value(kind, value_of<T, count>(x, j) - m[j]);
+          for (int j = 0; j < count; ++j) found[0][j] = w[j] * kind_value(k.kind, value_of<T, count>(x, j) - m[j]);
         },
-        [&](int s, const auto& sums) { here.p[s] = sums[0]; });
-    add_blocks(k, team, n, here.p, S);
+        [&](int s, const auto& sums) { p_row[s] = sums[0]; });
+    add_blocks(team, k.exchange, n, p_row, S);
     if (team.rank == 0)
-      for (int s = int(threadIdx.x); s < S; s += step) k.t[n * S + s] = here.p[s];
-    weights_of(k, here.p, S, here.room);
+      for (int s = int(threadIdx.x); s < S; s += step) k.t[n * S + s] = p_row[s];
+    weights_of(k, p_row, S, here.room);
     if (team.rank == 0)
-      for (int s = int(threadIdx.x); s < S; s += step) k.p[n * S + s] = here.p[s];
+      for (int s = int(threadIdx.x); s < S; s += step) k.p[n * S + s] = p_row[s];
 
     here.template plane_sums<1>(
         [&]<int count>(Count<count>, int c, int s, auto& found) {
           const auto x = here.template at<count>(here.x, c, s);
           const auto m = Here::template of_channels<count>(center, c);
-          const auto p = Here::template of_positions<count>(here.p, s);
+          const auto p = Here::template of_positions<count>(p_row, s);
 #pragma unroll
           for (int j = 0; j < count; ++j) found[0][j] = p[j] * (value_of<T, count>(x, j) - m[j]);
         },
         [&](int c, const auto& sums) { k.pooled[n * k.shape.C + here.first + c] = float(sums[0]); });
   }
   team.sync();
-  const Gates gates(k, n, here.room);
+  const auto gates = gates_of(k, n, here.room);
   for (int c = int(threadIdx.x); c < here.channels; c += step) {
-    const float gate = gates.gate(gates.standardized(Gates::context(k, n, here.first + c)));
+    const float gate = gates.gate(gates.standardized(context_of(k, n, here.first + c)));
     const int64_t plane = n * k.shape.C + here.first + c;
     k.outer_scale[plane] = scale[c] *= gate;
     k.outer_shift[plane] = shift[c] *= gate;
@@ -124,9 +124,9 @@ __global__ void __launch_bounds__(context_threads(1, sizeof(T)), 1)
 }
 
 void context_forward(const ContextArgs& k, const Stream& s) {
-  with_context_kernel(k.shape, [&](auto type, auto channels_last) {
+  with_kept_kernel(k.shape, [&](auto type, auto channels_last) {
     using T = decltype(type);
-    launch(context_launch("context_forward", k, 1), s, context_forward_kernel<T, channels_last>, k);
+    launch(kept_launch("context_forward", k, context_room(1)), s, context_forward_kernel<T, channels_last>, k);
   });
 }
 

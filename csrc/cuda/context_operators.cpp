@@ -1,26 +1,12 @@
-// The Normalization-Attention module as one operator a direction, and what Python asks to know which samples fit. The
-// schemas are in fusednorm/engine/context_operators.py.
+// The Normalization-Attention module as one operator a direction. The schemas are in
+// fusednorm/engine/context_operators.py.
 #include "../context_operators.h"
 #include "context.h"
 #include "device.h"
-#include "tuning.h"
 
 namespace fusednorm {
 
 namespace {
-
-// Whether a sample's values are without gaps, in x's order.
-bool is_dense(const Operand& o, const Shape& s) {
-  const int64_t S = s.positions();
-  if (s.channels_last) return o.flat && o.c == 1 && (S == 1 || o.p0 == s.C);
-  return o.flat && (s.C == 1 || o.c == S) && (S == 1 || o.p0 == 1);
-}
-
-Operand dense(const Tensor& t, const Tensor& x, const Shape& s, const char* name) {
-  const Operand o = operand(t, x, name);
-  STD_TORCH_CHECK(is_dense(o, s), "fusednorm: ", name, ": expected samples without gaps, in x's order");
-  return o;
-}
 
 // A dense tensor of float32, or float64.
 template <class A>
@@ -37,16 +23,11 @@ ContextArgs arguments(const Cuda& device, const Tensor& x, const Optional& resid
                       const std::string& similarity, bool unbiased, double eps, const std::string& act,
                       int64_t blocks) {
   ContextArgs k{};
-  k.shape = device.shape_of(x);
+  static_cast<Kept&>(k) = kept_in(device.shape_of(x), blocks, device.stream());
   const Shape& s = k.shape;
-  STD_TORCH_CHECK(s.type != Type::f64 && blocks >= 1 && blocks <= device.stream().cluster,
-                  "fusednorm: context: no kernel for float64, or for ", blocks, " blocks");
   k.act = act_of(act);
-  k.similarity = similarity_of(similarity);
-  k.unbiased = unbiased, k.eps = float(eps), k.blocks = int(blocks);
-  k.channels = int(context_channels(s.C, element_bytes(s.type), blocks));
-  STD_TORCH_CHECK(k.channels * (blocks - 1) < s.C, "fusednorm: context: ", s.C, " channels are too few for ", blocks,
-                  " blocks");
+  k.similarity = similarity_of(similarity), k.kind = kind_of(k.similarity);
+  k.unbiased = unbiased, k.eps = float(eps);
   k.x = dense(x, x, s, "x");
   if (residual) k.residual = dense(*residual, x, s, "residual");
   k.mu = values_of(mu, s.C, "mu");
@@ -118,43 +99,24 @@ struct ContextOperators {
     device.context_backward(k);
     return {dx, g, dscale, dshift, dgate};
   }
-
-  static std::tuple<int64_t, int64_t, int64_t> limits(Tensor x) {
-    const Cuda device(x);
-    const Stream& s = device.stream();
-    return {int64_t(s.shared), int64_t(s.sms), int64_t(s.cluster)};
-  }
 };
 
 }  // namespace
 
-Launch context_launch(const char* name, const ContextArgs& k, int maps) {
-  const int64_t S = k.shape.positions(), bytes = element_bytes(k.shape.type);
-  const bool small = maps * k.channels * S * bytes <= tuning::kSmallUnit;
-  const int threads = small ? tuning::kThreads : context_threads(maps, bytes);
-  Launch l{name, k.shape.N * k.blocks, threads, size_t(context_bytes(k.channels, S, bytes, maps))};
-  l.cluster = k.blocks;
-  return l;
-}
-
 void Cuda::context_forward(ContextArgs& k) {
-  if (k.blocks > 1)
-    k.exchange = static_cast<float*>(memory(size_t(k.shape.N * k.blocks * k.shape.positions()) * sizeof(float)));
+  k.exchange = exchange(k, 1);
   fusednorm::context_forward(k, stream_);
 }
 
 void Cuda::context_backward(ContextArgs& k) {
-  if (k.blocks > 1) {
-    k.exchange = static_cast<float*>(memory(size_t(k.shape.N * k.blocks * k.shape.positions()) * sizeof(float)));
-    k.gate_exchange = static_cast<double*>(memory(size_t(k.shape.N * k.blocks) * 2 * sizeof(double)));
-  }
+  k.exchange = exchange(k, 1);
+  if (k.blocks > 1) k.gate_exchange = static_cast<double*>(memory(size_t(k.shape.N * k.blocks) * 2 * sizeof(double)));
   fusednorm::context_backward(k, stream_);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("context_forward.cuda", TORCH_BOX(&ContextOperators::forward));
   m.impl("context_backward.cuda", TORCH_BOX(&ContextOperators::backward));
-  m.impl("resident_limits.cuda", TORCH_BOX(&ContextOperators::limits));
 }
 
 }  // namespace fusednorm

@@ -9,6 +9,7 @@
 #include "context.h"
 #include "launch.h"
 #include "plan.h"
+#include "position_kept.h"
 #include "position_pass.h"
 
 // Where the operators are registered.
@@ -19,6 +20,9 @@
 #endif
 
 namespace fusednorm {
+
+// An operand that is_dense (sample.h).
+Operand dense(const Tensor& t, const Tensor& x, const Shape& s, const char* name);
 
 class Cuda {
  public:
@@ -37,6 +41,9 @@ class Cuda {
   void position_affine_reduce(const PositionAffineArgs& k);
   void position_affine_spread(const PositionAffineArgs& k);
   void position_affine_grad(const PositionAffineArgs& k);
+  void position_moments_pool(const PositionMomentsPoolArgs& k);
+  void position_moments_affine(const PositionAffineArgs& k);
+  void position_affine_spread_reduce(const PositionAffineArgs& k);
   void context_forward(ContextArgs& k);
   void context_backward(ContextArgs& k);
   const Stream& stream() const { return stream_; }
@@ -46,6 +53,7 @@ class Cuda {
  private:
   // Memory that lives until the calls are queued: the allocator hands it out again in the stream's order.
   void* memory(size_t bytes);
+  double* exchange(const Kept& k, int values);
   Partials partials(const Shape& shape, const Walk& walk);  // none where planes are not split
   Parts parts_of_planes(const PositionPass& k, const Plan& plan, int sums);
   Parts parts_of_channels(const PositionPass& k, const Plan& plan, int sums, void* first, void* second);

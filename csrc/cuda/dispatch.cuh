@@ -82,9 +82,9 @@ void with_resident_kernel(const AffineArgs& k, F&& f) {
     with_acts(ActsConstant<Acts::relu_like>{});
 }
 
-// f(T{}, channels_last) for a kernel of context.h; double has none.
+// f(T{}, channels_last) for a kernel that keeps samples (sample.h); double has none.
 template <class F>
-void with_context_kernel(const Shape& s, F&& f) {
+void with_kept_kernel(const Shape& s, F&& f) {
   with_bool(s.channels_last, [&](auto channels_last) {
     if (s.type == Type::f32)
       f(float{}, channels_last);

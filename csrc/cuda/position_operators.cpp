@@ -10,6 +10,12 @@ namespace {
 
 bool is_double(const PositionPass& k) { return k.shape.type == Type::f64; }
 
+void check_dense(const PositionPass& k) {
+  for (const Operand& map : {k.maps[0], k.maps[1], k.maps[2], k.out})
+    STD_TORCH_CHECK(map.data == nullptr || is_dense(map, k.shape),
+                    "fusednorm: x and residual: expected samples without gaps, in the same order");
+}
+
 }  // namespace
 
 // Sums of every plane, in segments.
@@ -86,6 +92,46 @@ void Cuda::position_affine_grad(const PositionAffineArgs& args) {
   fusednorm::position_affine_grad(k, plan_over_positions(k, Pass::writing), stream_);
 }
 
+void Cuda::position_moments_pool(const PositionMomentsPoolArgs& args) {
+  PositionMomentsArgs moments{};
+  moments.shape = args.shape, moments.x = args.x, moments.e.center = args.center;
+  PositionKept k{};
+  k.kept = kept_in(args.shape, args.blocks, stream_), k.pass = moments_pass(moments), k.statistic = args.statistic;
+  check_dense(k.pass);
+  k.mean = static_cast<float*>(args.mean), k.var = static_cast<float*>(args.var);
+  k.cov = static_cast<float*>(args.cov.data);
+  k.exchange = exchange(k.kept, 2);
+  fusednorm::position_moments_pool(k, stream_);
+}
+
+void Cuda::position_moments_affine(const PositionAffineArgs& args) {
+  PositionKept k{};
+  k.kept = kept_in(args.shape, args.blocks, stream_), k.pass = forward_pass(args), k.statistic = args.statistic;
+  check_dense(k.pass);
+  k.mean = static_cast<float*>(args.mean), k.var = static_cast<float*>(args.var);
+  k.exchange = exchange(k.kept, 2);
+  fusednorm::position_moments_affine(k, stream_);
+}
+
+void Cuda::position_affine_spread_reduce(const PositionAffineArgs& args) {
+  PositionKept k{};
+  k.kept = kept_in(args.shape, args.blocks, stream_), k.pass = backward_pass(args);
+  k.dy_dense = is_dense(k.pass.maps[0], args.shape);
+  k.pass.rows[kOffset] = args.du_offset, k.pass.rows[kSlope] = args.du_slope;
+  PositionPass others = k.pass;
+  others.maps[0] = {};
+  check_dense(others);
+  k.du = static_cast<float*>(args.du), k.sums = static_cast<float*>(args.sums);
+  k.exchange = exchange(k.kept, 1);
+  fusednorm::position_affine_spread_reduce(k, stream_);
+}
+
+// For so many values of each position from each block; null where a sample has one block.
+double* Cuda::exchange(const Kept& k, int values) {
+  if (k.blocks == 1) return nullptr;
+  return static_cast<double*>(memory(size_t(k.shape.N * k.blocks * k.shape.positions() * values) * sizeof(double)));
+}
+
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   using Of = PositionOperators<Cuda>;
   m.impl("position_reduce.cuda", TORCH_BOX(&Of::position_reduce));
@@ -95,6 +141,9 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("position_affine_reduce.cuda", TORCH_BOX(&Of::position_affine_reduce));
   m.impl("position_affine_spread.cuda", TORCH_BOX(&Of::position_affine_spread));
   m.impl("position_affine_grad.cuda", TORCH_BOX(&Of::position_affine_grad));
+  m.impl("position_moments_pool.cuda", TORCH_BOX(&Of::position_moments_pool));
+  m.impl("position_moments_affine.cuda", TORCH_BOX(&Of::position_moments_affine));
+  m.impl("position_affine_spread_reduce.cuda", TORCH_BOX(&Of::position_affine_spread_reduce));
 }
 
 }  // namespace fusednorm

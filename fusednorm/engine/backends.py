@@ -32,7 +32,7 @@ class Backend:
 
 def _find_cpu() -> Backend:
     operators.define("cpu", layers=True)
-    position_operators.define("cpu", joint=True)
+    position_operators.define("cpu", joint=("position_affine_spread_reduce",))
     context_operators.define("cpu")
     if importlib.util.find_spec("fusednorm._C") is None:
         return Backend("cpu", False, "the native extension was not built: no working C++ compiler at installation")
@@ -46,7 +46,7 @@ def _find_cpu() -> Backend:
 
 def _find_cuda() -> Backend:
     operators.define("cuda", layers=True)
-    position_operators.define("cuda")
+    position_operators.define("cuda", joint=tuple(position_operators.JOINT_SCHEMAS))
     context_operators.define("cuda")
     if importlib.util.find_spec("fusednorm._cuda") is None:
         reason = "the CUDA extension was not built: no nvcc, or a torch without CUDA, at installation"

@@ -28,11 +28,17 @@ SCHEMAS = {
     "position_affine_grad": f"({_BACKWARD}, Tensor? a, Tensor? b, Tensor? outers, Tensor? rows, Tensor? weight,"
     " Tensor? h, str kind, str restrict, str act) -> Tensor dx",
 }
-# Two of them in one, where a backend gains by it.
+# Two of them in one, where a backend gains by it (joint.py); blocks: in which a GPU keeps a sample.
 JOINT_SCHEMAS = {
+    "position_moments_pool": "(Tensor x, Tensor center, str statistic, int blocks)"
+    " -> (Tensor mean, Tensor var, Tensor cov)",
+    "position_moments_affine": "(Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer, Tensor? t,"
+    " Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor? residual, str statistic, str restrict,"
+    " str act, int blocks) -> (Tensor y, Tensor mean, Tensor var)",
     "position_affine_spread_reduce": "(Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer,"
     " Tensor? t, Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor u, Tensor? residual,"
-    " Tensor du_offset, Tensor du_slope, str restrict, str act, bool write_g) -> (Tensor g, Tensor du, Tensor sums)",
+    " Tensor du_offset, Tensor du_slope, str restrict, str act, bool write_g, int blocks)"
+    " -> (Tensor g, Tensor du, Tensor sums)",
 }
 
 _library = torch.library.Library("fusednorm", "FRAGMENT")
@@ -81,7 +87,15 @@ def _fake_position_affine_spread(dy: Tensor, x: Tensor, *args: Any) -> tuple[Ten
 
 
 def _fake_position_affine_spread_reduce(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _fake_g(x, args[-1]), _per_position(x), _planes(x, 7)
+    return _fake_g(x, args[-2]), _per_position(x), _planes(x, 7)
+
+
+def _fake_position_moments_pool(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _per_position(x), _per_position(x), _planes(x)
+
+
+def _fake_position_moments_affine(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), _per_position(x), _per_position(x)
 
 
 def _fake_position_affine_grad(dy: Tensor, x: Tensor, *args: Any) -> Tensor:
@@ -95,14 +109,16 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "position_affine": _fake_position_affine,
     "position_affine_reduce": _fake_position_affine_reduce,
     "position_affine_spread": _fake_position_affine_spread,
+    "position_moments_pool": _fake_position_moments_pool,
+    "position_moments_affine": _fake_position_moments_affine,
     "position_affine_spread_reduce": _fake_position_affine_spread_reduce,
     "position_affine_grad": _fake_position_affine_grad,
 }
 
 
-def define(backend: str, joint: bool = False) -> None:
-    """Declare the operators of a backend whose kernels are opaque to torch.compile; `joint`: two in one too."""
-    for name, schema in (SCHEMAS | JOINT_SCHEMAS if joint else SCHEMAS).items():
+def define(backend: str, joint: tuple[str, ...] = ()) -> None:
+    """Declare the operators of a backend whose kernels are opaque to torch.compile, and those that are `joint`."""
+    for name, schema in (SCHEMAS | {name: JOINT_SCHEMAS[name] for name in joint}).items():
         _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
         torch.library.register_fake(f"fusednorm::{name}.{backend}", _FAKES[name], lib=_library)
 

@@ -14,13 +14,10 @@ from torch import Tensor
 
 from fusednorm.heads import Context, ContextGate, Head, Identity, Running
 
+from . import resident
 from .backends import kernel
 from .function import Spec, Tensors, composed_backward, composed_forward, family, vjp
-from .layout import compute_dtype, is_channels_last, positions
-
-# As csrc/cuda/context.h and tuning.h have them.
-ARRAYS, ROOM, SECTOR = 10, 9216, 32
-IDLE = 2  # at least this part of the multiprocessors gets a block, or the streaming kernels should be faster
+from .layout import compute_dtype
 
 
 def blocks(spec: Spec, x: Tensor, others: tuple[Tensor | None, ...], maps: int) -> int:
@@ -33,21 +30,7 @@ def blocks(spec: Spec, x: Tensor, others: tuple[Tensor | None, ...], maps: int) 
         return 0
     if spec.backend == "cpu":
         return 1
-    if x.dtype == torch.float64:
-        return 0
-    last = is_channels_last(x)
-    if not all(t is None or _dense(t, last) for t in (x, *others)):
-        return 0
-    shared, multiprocessors, cluster = _limits(x.device.type, x.device.index)
-    N, C, S, size = x.shape[0], x.shape[1], positions(x), x.element_size()
-    for count in (1, 2, 4, 8):
-        channels = C if count == 1 else _whole(-(-C // count), SECTOR // size)
-        if count > cluster or channels * (count - 1) >= C:
-            return 0
-        room = maps * (_whole(channels * S * size, 16) + 4 * _whole(S, 4)) + 4 * ARRAYS * _whole(channels, 4) + ROOM
-        if room <= shared and N * count * IDLE >= multiprocessors:
-            return count
-    return 0
+    return resident.blocks(x, others, resident.Room(maps, maps, 10))  # csrc/cuda/context.h
 
 
 def backward_blocks(spec: Spec, x: Tensor, residual: Tensor | None, needs: list[bool]) -> int:
@@ -57,26 +40,6 @@ def backward_blocks(spec: Spec, x: Tensor, residual: Tensor | None, needs: list[
     if not isinstance(head, Head) or any(needs[: head.standardize.tensors]):
         return 0
     return blocks(spec, x, (residual,), maps=2)
-
-
-def _whole(n: int, piece: int) -> int:
-    return (n + piece - 1) // piece * piece
-
-
-def _dense(t: Tensor, channels_last: bool) -> bool:
-    return (t.movedim(1, -1) if channels_last else t).is_contiguous()
-
-
-_known: dict[tuple[str, int], tuple[int, int, int]] = {}
-
-
-@torch.compiler.assume_constant_result
-def _limits(device: str, index: int | None) -> tuple[int, int, int]:
-    """Of a device: bytes of shared memory that a block may have, multiprocessors, blocks of a cluster."""
-    at = device, index or 0
-    if at not in _known:
-        _known[at] = kernel("resident_limits", "cuda")(torch.empty(0, 1, device=torch.device(*at)))
-    return _known[at]
 
 
 def _constants(

@@ -28,9 +28,15 @@ POSITIONS = {
     "position_affine_spread_kernel": (3, 1, lambda v, a: 2 * a * v, lambda v, a: 0),
     "position_affine_grad_kernel": (3, 1, lambda v, a: 0, lambda v, a: 0),
 }
-# The Normalization-Attention module kept on the chip: forward 4 steps of x, then 2 of a residual and of y; backward 4
-# of dy and x, then 2 of dx and dresidual.
-CONTEXT = {"context_forward_kernel": (6, 2), "context_backward_kernel": (8, 4)}
+# Those that keep samples on the chip: 4 steps of what they keep, x or dy and x; then 2 of what is read and written
+# beside it: a residual and y, or dx and dresidual; or, between sums, one of a residual and g.
+KEPT = {
+    "context_forward_kernel": (4 + 2, 2),
+    "context_backward_kernel": (2 * 4, 2 * 2),
+    "position_moments_pool_kernel": (4, 0),
+    "position_moments_affine_kernel": (4 + 2, 2),
+    "position_affine_spread_reduce_kernel": (2 * 4 + 1, 1),
+}
 # Bytes that a thread leaves in shared memory for a reduction of m channels. (Resident kernels take what there is.)
 LEFT = {"plane_moments_kernel": lambda m: 8 + 16 * m, "plane_affine_reduce_kernel": lambda m: 16 * m}
 # Those that work on N×C values, and need only spill nothing.
@@ -48,8 +54,8 @@ def cuda(kernel: Kernel) -> Expected | None:
         return Expected()
     if kernel.name in POSITIONS:
         return _position(kernel)
-    if kernel.name in CONTEXT:
-        loads, stores = CONTEXT[kernel.name]
+    if kernel.name in KEPT:
+        loads, stores = KEPT[kernel.name]
         return Expected(loads=loads, stores=stores)
     if kernel.name not in MAPPING:
         return None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fusednorm.engine.position_operators import JOINT_SCHEMAS
+
 from .build import run_environment, unavailable
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=str(unavailable()))
@@ -204,3 +206,43 @@ def test_normalization_attention_streams(tmp_path: Path) -> None:
         tmp_path, [("batch normalization attention", *cases[2][1:3], "evaluation", *cases[2][4:])]
     )
     assert (names(forward), names(backward)) == (["context_forward"], ["context_backward"])
+
+
+JOINT = set(JOINT_SCHEMAS)
+SPATIAL_STREAMING = (
+    ["plane_moments", "position_moments", "plane_pool", "position_moments", "position_affine"],
+    [*(f"position_affine_{name}" for name in ("spread", "reduce", "spread", "grad"))],
+)
+SPATIAL_KEPT = (
+    ["plane_moments", "position_moments_pool", "position_moments_affine"],
+    ["position_affine_spread_reduce", "position_affine_spread", "position_affine_grad"],
+)
+
+
+@pytest.mark.parametrize(
+    ("device", "forwards", "backwards"),
+    [({}, 1, 1), ({"shared": 24000}, 2, 4), ({"shared": 14000}, 8, 0), ({"shared": 24000, "major": 8}, 0, 0)],
+)
+def test_spatial_statistics(tmp_path: Path, device: dict[str, int], forwards: int, backwards: int) -> None:
+    """18 KB a sample, twice that with dy: kept by a block or a cluster from one kernel to the next, or streamed (0)."""
+    cases: list[Case] = [
+        ("representative spatial", (4, 64, 12, 6), layout, "training", "relu", "float32")
+        for layout in ("nchw", "channels_last")
+    ]
+    for passes in run(tmp_path, cases, **device):
+        for launched, blocks, streaming, kept in zip(
+            passes, (forwards, backwards), SPATIAL_STREAMING, SPATIAL_KEPT, strict=True
+        ):
+            found = [kernel for kernel in names(launched) if not kernel.startswith("merge")]
+            assert found == (kept if blocks else streaming)
+            clusters = [launch.cluster for launch in launched if launch.kernel in JOINT]
+            assert set(clusters) == ({blocks} if blocks else set())
+
+
+def test_spatial_statistics_stream(tmp_path: Path) -> None:
+    """In float64, and where few samples would leave multiprocessors idle."""
+    cases: list[Case] = [
+        ("representative spatial", (4, 8, 6, 6), "nchw", "training", "relu", dtype) for dtype in ("float64", "float32")
+    ]
+    for forward, backward in run(tmp_path, cases, multiprocessors=132):
+        assert not JOINT & set(names(forward + backward))

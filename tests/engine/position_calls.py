@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusednorm.engine import joint
 from fusednorm.engine.activations import NAMES as ACTS
 from fusednorm.engine.layout import compute_dtype, positions
 from fusednorm.engine.position_kernels import KINDS
-from fusednorm.engine.position_operators import JOINT_SCHEMAS, SCHEMAS
-from fusednorm.engine.spread_reduce import is_joint, spread_reduce
-from fusednorm.heads.planes import RESTRICTIONS
+from fusednorm.engine.position_operators import SCHEMAS
+from fusednorm.heads.planes import POSITION_STATISTICS, RESTRICTIONS
 
 Call = tuple[str, tuple[Any, ...]]
 
@@ -52,7 +52,7 @@ def some_options() -> list[Options]:
 
 
 def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options, backend: str) -> Iterator[Call]:
-    """One call of each of a backend's operators."""
+    """One call of each of a backend's operators; of those that are two in one, as joint.py's functions take them."""
     (N, C), S, dtype, turn = x.shape[:2], positions(x), compute_dtype(x), o.turn
 
     def planes(*lead: int) -> Tensor:
@@ -77,8 +77,13 @@ def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options, backend: str) -> 
     write_g = turn % 5 < 3
     yield "position_affine_reduce", (*backward, *functions, write_g)
     yield "position_affine_spread", (*backward, planes() if turn % 2 else None, *functions, write_g)
-    if o.with_u and is_joint(backend, x):
+    if o.with_u and joint.blocks("position_affine_spread_reduce", backend, x, kept):
         yield "position_affine_spread_reduce", (dy, *affine, rows(), rows(), *functions, write_g)
+    statistic = POSITION_STATISTICS[turn % 2]
+    if o.with_u and joint.blocks("position_moments_affine", backend, x, kept):
+        yield "position_moments_affine", (*affine[:10], kept, statistic, *functions)
+    if joint.blocks("position_moments_pool", backend, x, None):
+        yield "position_moments_pool", (x, center, statistic)
     count = turn % 4
     more = (planes(), planes()) if turn % 2 else (None, None)
     outers = (planes(count), rows(count)) if count else (None, None)
@@ -89,8 +94,13 @@ def calls(x: Tensor, dy: Tensor, residual: Tensor, o: Options, backend: str) -> 
 def results(backend: str, call: Call) -> tuple[Tensor, ...]:
     """What an operator returns, always as a tuple."""
     name, args = call
-    if name in JOINT_SCHEMAS:  # where a backend has no such operator, of its two
-        return spread_reduce(backend, *args[:2], args[2:12], *args[12:])
+    # Where a backend has no such operator, of its two.
+    if name == "position_affine_spread_reduce":
+        return joint.spread_reduce(backend, *args[:2], args[2:12], *args[12:])
+    if name == "position_moments_affine":
+        return joint.moments_affine(backend, args[0], args[1:10], *args[10:])
+    if name == "position_moments_pool":
+        return joint.moments_pool(backend, *args)
     assert name in SCHEMAS
     found = getattr(getattr(torch.ops.fusednorm, name), backend)(*args)
     return (found,) if isinstance(found, Tensor) else tuple(found)

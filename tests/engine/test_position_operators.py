@@ -122,6 +122,7 @@ def test_long_sums_keep_their_digits(backend, layout):
             ("position_affine_reduce", (*affine, "sigmoid", "identity", False)),
             ("position_affine_spread", (*affine, None, "sigmoid", "identity", False)),
             ("position_affine_spread_reduce", (*affine[:13], row, row, "sigmoid", "identity", False)),
+            ("position_moments_affine", (*affine[1:11], None, "spatial_mean", "sigmoid", "identity")),
         ):
             for ours, truth in zip(results(backend, call), exact(call), strict=True):
                 near = 2e-7 * truth.max().item() if truth.numel() else 0
@@ -135,10 +136,14 @@ def test_no_variance(backend, layout):
     for channels, dtype in itertools.product((3, 6, 7, 19, 50, 300), (torch.float32, torch.float64)):
         alike = torch.randn(2, 1, 5, 7, dtype=dtype).expand(-1, channels, -1, -1)
         zero, one = torch.zeros(2, channels, dtype=dtype), torch.ones(2, channels, dtype=dtype)
-        call = "position_moments", (laid_out(alike.contiguous(), layout), zero, one, zero, None, None)
-        mean, var = results(backend, call)
-        assert torch.equal(mean, alike[:, 0].flatten(1)), channels
-        assert (var == 0).all(), channels
+        x = laid_out(alike.contiguous(), layout)
+        for call in (
+            ("position_moments", (x, zero, one, zero, None, None)),
+            ("position_moments_pool", (x, zero, "spatial_std")),
+        ):
+            mean, var, *_ = results(backend, call)
+            assert torch.equal(mean, alike[:, 0].flatten(1)), channels
+            assert (var == 0).all(), channels
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -148,9 +153,12 @@ def test_variance_beside_a_large_mean(backend, layout):
     for channels in (5, 300):
         x = laid_out((torch.randn(2, channels, 7, 5) * 256).round() / 256, layout)
         zero, one = torch.zeros(2, channels), torch.ones(2, channels)
-        call = ("position_moments", (x, zero, one, 10000 * one, None, None))
-        for ours, truth in zip(results(backend, call), exact(call), strict=True):
-            torch.testing.assert_close(ours.double(), truth, rtol=1e-5, atol=0)
+        e = (x, zero, one, 10000 * one, None, None)
+        last = ("spatial_mean", "sigmoid", "identity")
+        for call in (("position_moments", e), ("position_moments_affine", (*e, one, zero, one, zero, None, *last))):
+            for ours, truth in zip(results(backend, call), exact(call), strict=True):
+                if ours.shape == (2, 35):  # mean and variance
+                    torch.testing.assert_close(ours.double(), truth, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("act", ["identity", "relu", "leaky_relu", "gelu"])
@@ -193,7 +201,8 @@ def test_opcheck(backend, layout):
         x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), layout) for _ in range(3))
         for name, args in calls(x, dy, residual, options, backend):
             operator = getattr(getattr(torch.ops.fusednorm, name), backend)
-            torch.library.opcheck(operator, args, test_utils=UTILITIES)
+            blocks = (1,) if name in position_operators.JOINT_SCHEMAS else ()
+            torch.library.opcheck(operator, (*args, *blocks), test_utils=UTILITIES)
 
 
 @pytest.mark.parametrize(("backend", "layout"), [("torch", "nchw"), ("torch", "channels_last"), ("cpu", "nchw")])
@@ -263,7 +272,7 @@ def test_a_planar_map_is_refused_by_the_joint_operator():
     found = dict(calls(x, dy, residual, Options(turn=1), "cpu"))
     dy, x, *rest = found["position_affine_spread_reduce"]
     with pytest.raises(RuntimeError, match="channels_last"):
-        torch.ops.fusednorm.position_affine_spread_reduce.cpu(dy, x.contiguous(), *rest)
+        torch.ops.fusednorm.position_affine_spread_reduce.cpu(dy, x.contiguous(), *rest, 1)
 
 
 @pytest.mark.parametrize("backend", NATIVE)

@@ -6,8 +6,8 @@
 
 #include <type_traits>
 
-#include "context.h"
 #include "position_walk.cuh"
+#include "sample.h"
 
 namespace fusednorm {
 
@@ -20,6 +20,7 @@ struct Matrix {
   T* data;
   int stride;  // from row to row
   bool shared;
+  bool steps;  // rows begin at 16-byte boundaries
 
   template <int count>
   __device__ __forceinline__ Raw<T, count> read(int row, int column) const {
@@ -40,6 +41,33 @@ struct Matrix {
     else
       *reinterpret_cast<uint4*>(at) = raw.bits;
   }
+
+  // Of global memory, wherever its rows begin.
+  template <int count>
+  __device__ __forceinline__ Raw<T, count> read_anywhere(int row, int column) const {
+    if constexpr (count > 1) {
+      if (!steps) {
+        detail::Words<T> words;
+#pragma unroll
+        for (int j = 0; j < count; ++j) words.each[j] = detail::to_bits<T>(data[row * stride + column + j]);
+        return {words.all};
+      }
+    }
+    return read<count>(row, column);
+  }
+  template <int count>
+  __device__ __forceinline__ void write_anywhere(int row, int column, const Raw<T, count>& raw, bool stream) const {
+    if constexpr (count > 1) {
+      if (!steps) {
+        detail::Words<T> words;
+        words.all = raw.bits;
+#pragma unroll
+        for (int j = 0; j < count; ++j) data[row * stride + column + j] = detail::from_bits<T>(words.each[j]);
+        return;
+      }
+    }
+    write<count>(row, column, raw, stream);
+  }
 };
 
 template <class Type, bool channels_last>
@@ -50,15 +78,15 @@ struct Sample {
   int64_t n;
   int first, channels, positions;  // channels [first, first + channels)
   int rows, columns;
-  bool whole;     // rows are whole steps
-  bool stream;    // results are not for the caches
-  T *x, *g;       // shared; g backward only
-  float *p, *dt;  // a value of each position; dt likewise
+  bool whole;   // rows are whole steps
+  bool stream;  // results are not for the caches
+  T *x, *g;     // shared; g is the second map
+  float* by_position;
+  float* by_channel;
+  int position_stride, channel_stride;
   unsigned char* room;
-  float* own;
-  int array;
 
-  __device__ __forceinline__ Sample(const ContextArgs& k, int64_t sample, int rank, int maps)
+  __device__ __forceinline__ Sample(const Kept& k, int64_t sample, int rank, const Room& r)
       : n(sample),
         first(rank * k.channels),
         channels(min(k.channels, int(k.shape.C) - first)),
@@ -66,28 +94,30 @@ struct Sample {
         rows(channels_last ? positions : channels),
         columns(channels_last ? channels : positions),
         whole(columns % V == 0),
-        stream(k.shape.stream) {
-    const int map_bytes = up(k.channels * positions * int(sizeof(T)), 16), row = up(positions, 4);
+        stream(k.shape.stream),
+        position_stride(up(positions, 4)),
+        channel_stride(up(k.channels, 4)) {
+    const int map_bytes = up(k.channels * positions * int(sizeof(T)), 16);
     x = reinterpret_cast<T*>(shared_bytes);
-    g = reinterpret_cast<T*>(shared_bytes + (maps - 1) * map_bytes);
-    p = reinterpret_cast<float*>(shared_bytes + maps * map_bytes);
-    dt = p + (maps - 1) * row;
-    own = p + maps * row, array = up(k.channels, 4);
-    room = reinterpret_cast<unsigned char*>(own + kContextArrays * array);
+    g = reinterpret_cast<T*>(shared_bytes + map_bytes);
+    by_position = reinterpret_cast<float*>(shared_bytes + r.maps * map_bytes);
+    by_channel = by_position + r.rows * position_stride;
+    room = reinterpret_cast<unsigned char*>(by_channel + r.arrays * channel_stride);
   }
 
   static __device__ __forceinline__ int up(int n, int to) { return (n + to - 1) / to * to; }
 
-  // A value of each channel here, kContextArrays times.
-  __device__ __forceinline__ float* values(int i) const { return own + i * array; }
+  // A value of each position, and of each channel here.
+  __device__ __forceinline__ float* row(int i) const { return by_position + i * position_stride; }
+  __device__ __forceinline__ float* values(int i) const { return by_channel + i * channel_stride; }
 
-  __device__ __forceinline__ Matrix<T> kept(T* map) const { return {map, columns, true}; }
+  __device__ __forceinline__ Matrix<T> kept(T* map) const { return {map, columns, true, whole}; }
 
-  __device__ __forceinline__ Matrix<T> outside(const ContextArgs& k, const Operand& t) const {
-    if (t.data == nullptr) return {nullptr, 0, false};
-    T* sample = static_cast<T*>(t.data) + n * t.n;
-    return channels_last ? Matrix<T>{sample + first, int(k.shape.C), false}
-                         : Matrix<T>{sample + int64_t(first) * positions, positions, false};
+  __device__ __forceinline__ Matrix<T> outside(const Kept& k, const Operand& t) const {
+    if (t.data == nullptr) return {nullptr, 0, false, true};
+    T* data = static_cast<T*>(t.data) + n * t.n + (channels_last ? first : int64_t(first) * positions);
+    const int stride = channels_last ? int(k.shape.C) : positions;
+    return {data, stride, false, stride % V == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0};
   }
 
   static __device__ __forceinline__ int channel(int row, int column) { return channels_last ? column : row; }
@@ -150,7 +180,7 @@ struct Sample {
   }
 
   // A map of any strides, value by value.
-  __device__ __forceinline__ void copy(const ContextArgs& k, const Operand& from, T* to) const {
+  __device__ __forceinline__ void copy(const Kept& k, const Operand& from, T* to) const {
     const T* sample = static_cast<const T*>(from.data) + n * from.n + first * from.c;
 #pragma unroll 1
     for (int e = int(threadIdx.x); e < rows * columns; e += int(blockDim.x)) {
@@ -179,8 +209,8 @@ struct Sample {
 
  private:
   __device__ __forceinline__ bool in_steps(const Matrix<T>& t) const {
-    return t.data == nullptr ||
-           (reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && (t.stride == columns || (whole && t.stride % V == 0)));
+    return t.data == nullptr || (whole && t.steps) ||
+           (t.stride == columns && reinterpret_cast<uintptr_t>(t.data) % 16 == 0);
   }
 
   template <bool whole_rows, int U, int I, int O, class F>
