@@ -104,7 +104,7 @@ struct PositionOperators {
     Tensor y = torch::stable::empty_like(x), mean = new_per_position(x), var = new_per_position(x);
     if (x.numel() == 0) return {y, torch::stable::zero_(mean), torch::stable::zero_(var)};
     Device device(x);
-    // u is mean, as long as it is nothing else
+    // u: for there to be a gate; the kernel finds it out
     PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias,
                                      mean, residual, restrict_, act);
     k.statistic = statistic_of(statistic);

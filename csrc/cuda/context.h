@@ -37,7 +37,7 @@ struct ContextArgs : Kept {
 };
 
 // fusednorm/engine/whole_context.py reckons with the same numbers: x, or x and g, and as many rows.
-constexpr Room context_room(int maps) { return {maps, maps, 10}; }
+FUSEDNORM_BOTH constexpr Room context_room(int maps) { return {maps, maps, 10}; }
 
 void context_forward(const ContextArgs& k, const Stream& s);
 void context_backward(const ContextArgs& k, const Stream& s);

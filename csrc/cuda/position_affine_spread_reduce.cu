@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kept_threads(2, sizeof(T)), 1)
   const Here here(k.kept, blockIdx.x / unsigned(k.kept.blocks), team.rank, position_room(2));
   const int S = here.positions;
   float *const offset = here.row(kOffset), *const slope = here.row(kSlope);
-  fetch_terms(k.pass, here);
+  fetch_terms(k.pass, here, kForwardRows);
   const Matrix<T> dy = k.dy_dense ? here.outside(k.kept, k.pass.maps[0]) : Matrix<T>{};
   here.template each<4>({dy, here.outside(k.kept, k.pass.maps[1])},
                         {dy.data ? here.kept(here.g) : dy, here.kept(here.x)},

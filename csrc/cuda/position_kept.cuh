@@ -12,16 +12,16 @@ __device__ __forceinline__ Team team_of(const Kept& k) {
   return team_of(k.blocks == 1 ? Scope::block : Scope::cluster, k.blocks);
 }
 
-// Coefficients of the channels here, and rows, into shared memory; what is absent is zeros.
+// Coefficients of the channels here, and the first rows, into shared memory; what is absent is zeros.
 template <class Here>
-__device__ __forceinline__ void fetch_terms(const PositionPass& k, const Here& here) {
+__device__ __forceinline__ void fetch_terms(const PositionPass& k, const Here& here, int rows) {
   for (int i = 0; i < kForwardCoefficients; ++i) {
     const PerPlane& from = k.coefficients[i];
     const auto* data = static_cast<const float*>(from.data) + here.n * from.n + here.first * from.c;
     for (int c = int(threadIdx.x); c < here.channels; c += int(blockDim.x))
       here.values(i)[c] = from.data ? data[c * from.c] : 0;
   }
-  for (int i = 0; i < kForwardRows; ++i) {
+  for (int i = 0; i < rows; ++i) {
     const auto* data = static_cast<const float*>(k.rows[i]) + here.n * here.positions;
     for (int s = int(threadIdx.x); s < here.positions; s += int(blockDim.x)) here.row(i)[s] = k.rows[i] ? data[s] : 0;
   }

@@ -9,17 +9,19 @@ namespace fusednorm {
 
 struct PositionKept {
   Kept kept;
-  PositionPass pass;    // its rows kU, kOffset and kSlope are not null where the kernel finds them out
+  // Row kU is not null where there is a gate, though what it points at is not read where the kernel finds u out; rows
+  // kOffset and kSlope are du_offset and du_slope.
+  PositionPass pass;
   Statistic statistic;  // of the moments over channels
   bool dy_dense;        // samples without gaps, in x's order, as all others are
   float *mean, *var;    // N×S, moments over channels
   float* cov;           // N×C
   float *du, *sums;     // N×S; (7, N, C)
-  double* exchange;     // what blocks tell each other: [sample][block][2][position]
+  double* exchange;     // what blocks tell each other: [sample][block][2][position]; of du [sample][block][position]
 };
 
 // fusednorm/engine/joint.py reckons with the same numbers.
-constexpr Room position_room(int maps) { return {maps, kBackwardRows, kForwardCoefficients}; }
+FUSEDNORM_BOTH constexpr Room position_room(int maps) { return {maps, kBackwardRows, kForwardCoefficients}; }
 
 void position_moments_pool(const PositionKept& k, const Stream& s);
 void position_moments_affine(const PositionKept& k, const Stream& s);

@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kept_threads(1, sizeof(T)), 1)
   const Team team = team_of(k.kept);
   using Here = Sample<T, channels_last>;
   const Here here(k.kept, blockIdx.x / unsigned(k.kept.blocks), team.rank, position_room(1));
-  fetch_terms(k.pass, here);
+  fetch_terms(k.pass, here, kT + 1);
   here.template each<4>({here.outside(k.kept, k.pass.maps[0])}, {here.kept(here.x)},
                         [](auto, int, int, const auto& in, auto& out) { out[0] = in[0]; });
   __syncthreads();

@@ -32,7 +32,7 @@ def blocks(x: Tensor, others: tuple[Tensor | None, ...], room: Room) -> int:
     last = is_channels_last(x)
     if not all(t is None or _dense(t, last) for t in (x, *others)):
         return 0
-    shared, multiprocessors, cluster = _limits(x.device.type, x.device.index)
+    shared, multiprocessors, cluster = limits(x.device)
     N, C, S, size = x.shape[0], x.shape[1], positions(x), x.element_size()
     for count in (1, 2, 4, 8):
         channels = C if count == 1 else _whole(-(-C // count), SECTOR // size)
@@ -56,9 +56,13 @@ def _dense(t: Tensor, channels_last: bool) -> bool:
 _known: dict[tuple[str, int], tuple[int, int, int]] = {}
 
 
+def limits(device: torch.device) -> tuple[int, int, int]:
+    """Of a device: bytes of shared memory that a block may have, multiprocessors, blocks of a cluster."""
+    return _limits(device.type, device.index)
+
+
 @torch.compiler.assume_constant_result
 def _limits(device: str, index: int | None) -> tuple[int, int, int]:
-    """Of a device: bytes of shared memory that a block may have, multiprocessors, blocks of a cluster."""
     at = device, index or 0
     if at not in _known:
         _known[at] = kernel("resident_limits", "cuda")(torch.empty(0, 1, device=torch.device(*at)))

@@ -21,6 +21,15 @@ SHAPES = {
     "wide planes, channels_last": lambda: channels_last(maps_like(2, 3, 61, 67)),
     "many channels": lambda: channels_last(maps_like(4, 515, 3, 3)),
 }
+# Of so many samples that a GPU of 132 multiprocessors keeps each on the chip, in a block, and in a cluster (rows of
+# channels_last begin anywhere in it): only layers that know a value per position do.
+KEPT_SHAPES = {
+    "kept in a block": lambda: maps_like(72, 21, 7, 9),
+    "kept in a block, channels_last": lambda: channels_last(maps_like(72, 21, 7, 9)),
+    "kept in a cluster": lambda: maps_like(40, 37, 23, 25),
+    "kept in a cluster, channels_last": lambda: channels_last(maps_like(40, 37, 23, 25)),
+}
+KEPT_KINDS = ("representative spatial", "representative spatial std", "normalization attention")
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2, torch.float64: 1e-9}
 
@@ -42,9 +51,11 @@ def main(backend: str, device: str) -> int:
     choose = random.Random(0).choice
     calls, wrong = 0, 0
     further = list(FURTHER)
-    for number, (name, make) in enumerate(SHAPES.items()):
-        for kind in (*LAYERS, *(further[(5 * number + i) % len(further)] for i in range(5))):
-            act, dtype, training = choose(ACTS), choose(TYPES), choose([True, True, False])
+    for number, (name, make) in enumerate((SHAPES | KEPT_SHAPES).items()):
+        kinds = (*LAYERS, *(further[(5 * number + i) % len(further)] for i in range(5)))
+        for kind in KEPT_KINDS if name in KEPT_SHAPES else kinds:
+            act, training = choose(ACTS), choose([True, True, False])
+            dtype = choose(TYPES[:3] if name in KEPT_SHAPES else TYPES)
             x = like(make(), dtype)
             options = {"attention_norm": False} if "attentive" in kind and x.shape[0] == 1 else {}
             here = pair(kind, x.dim(), x.shape[1], act=act, **options)[0].train(training)

@@ -6,8 +6,8 @@ import zlib
 import pytest
 import torch
 
-from tests.cases import ACTS, FURTHER, LAYERS, LAYOUTS, MAPS, TYPES, laid_out
-from tests.gpu.device import BACKENDS, HAS_CUDA, compare
+from tests.cases import ACTS, FURTHER, LAYERS, LAYOUTS, MAPS, TYPES, laid_out, maps_like
+from tests.gpu.device import BACKENDS, HAS_CUDA, compare, needs_cuda_backend
 
 # The cuda backend meets everything. Triton compiles a kernel for each type, layout and activation, and plain PyTorch
 # is the others' last resort: they meet a part.
@@ -67,6 +67,24 @@ def test_large_and_lopsided(backend, kind, shape, layout):
         return laid_out(torch.randn(shape, dtype=torch.float64), layout)
 
     compare(backend, kind, make_map, torch.float32, draws=2, act="relu")
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(72, 21, 7, 9), (40, 37, 23, 25)], ids=str)
+@pytest.mark.parametrize("kind", ["representative spatial", "representative spatial std", "normalization attention"])
+@needs_cuda_backend
+def test_samples_kept_on_the_chip(kind, shape, layout, dtype, residual):
+    """By so many blocks, and clusters, as 132 multiprocessors ask for."""
+    from fusednorm.engine import joint
+
+    def make_map():
+        return laid_out(maps_like(*shape), layout)
+
+    x = make_map().to("cuda", TYPES[dtype])
+    assert joint.blocks("position_affine_spread_reduce", "cuda", x, None) > 0
+    compare("cuda", kind, make_map, TYPES[dtype], residual=residual, draws=2, act="silu")
 
 
 @pytest.mark.parametrize("offset", [1, 3])
