@@ -29,71 +29,32 @@ def test():
         torch.testing.assert_close(fused(x), plain(x))
 """
 
-# 10 KB a sample, in a cluster of two blocks forward, of four backward.
-CONTEXT = """
-import torch, fusednorm
-from tests.cases import Contender, pair
-
-def test():
-    torch.manual_seed(1)
-    x = torch.randn(4, 32, 9, 9)
-    fused, plain = pair("normalization attention", 4, 32)
-    with fusednorm.use_backend("cuda"):
-        ours = Contender(fused, x, None, x.flip(0)).tensors
-    for name, expected in Contender(plain, x, None, x.flip(0)).tensors.items():
-        torch.testing.assert_close(ours[name], expected, rtol=1e-3, atol=1e-4)
-"""
-CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "18000"}
-
-# 21 channels, 16 of them a block's and 5 another's: rows of a channels_last map begin anywhere, and are read beside
-# what is kept.
-ROWS = """
+STEP = """
 import torch, fusednorm
 from tests.cases import Contender, channels_last, pair
 
 def test():
     torch.manual_seed(1)
-    x, residual, dy = (channels_last(torch.randn(4, 21, 10, 10)) for _ in range(3))
-    fused, plain = pair("normalization attention", 4, 21, act="silu")
+    x = {x}
+    fused, plain = pair({layer})
     with fusednorm.use_backend("cuda"):
-        ours = Contender(fused, x, residual, dy).tensors
-    for name, expected in Contender(plain, x, residual, dy).tensors.items():
+        ours = Contender(fused, x, {residual}, x.flip(0)).tensors
+    for name, expected in Contender(plain, x, {residual}, x.flip(0)).tensors.items():
         torch.testing.assert_close(ours[name], expected, rtol=1e-3, atol=1e-4)
 """
-ROWS_CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "24000"}
 
-ROWS_OF_G = """
-import torch, fusednorm
-from fusednorm import reference
-from tests.cases import Contender, channels_last, randomized
+# 10 KB a sample, in a cluster of two blocks forward, of four backward.
+PLANES = {"x": "torch.randn(4, 32, 9, 9)", "residual": "None"}
+CONTEXT = STEP.format(layer='"normalization attention", 4, 32', **PLANES)
+SPATIAL = STEP.format(layer='"representative spatial", 4, 32', **PLANES)
+CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "18000"}
 
-def test():
-    torch.manual_seed(1)
-    x, residual, dy = (channels_last(torch.randn(4, 21, 7, 9)) for _ in range(3))
-    options = {"center": None, "scale": "spatial_mean", "act": "silu"}
-    fused, plain = randomized(*(ns.RepresentativeBatchNorm2d(21, **options) for ns in (fusednorm, reference)))
-    with fusednorm.use_backend("cuda"):
-        ours = Contender(fused, x, residual, dy).tensors
-    for name, expected in Contender(plain, x, residual, dy).tensors.items():
-        torch.testing.assert_close(ours[name], expected, rtol=1e-3, atol=1e-4)
-"""
-G_CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "19500"}
-
-SPATIAL = """
-import torch, fusednorm
-from fusednorm import reference
-from tests.cases import Contender, randomized
-
-def test():
-    torch.manual_seed(1)
-    x = torch.randn(4, 32, 9, 9)
-    both = {"center": "spatial_std", "scale": "spatial_std"}
-    fused, plain = randomized(*(ns.RepresentativeBatchNorm2d(32, **both) for ns in (fusednorm, reference)))
-    with fusednorm.use_backend("cuda"):
-        ours = Contender(fused, x, None, x.flip(0)).tensors
-    for name, expected in Contender(plain, x, None, x.flip(0)).tensors.items():
-        torch.testing.assert_close(ours[name], expected, rtol=1e-3, atol=1e-4)
-"""
+# 21 channels, 16 of them a block's and 5 another's: rows of a channels_last map begin anywhere, and are read and
+# written beside what is kept.
+ROWS = {"x": "channels_last(torch.randn(4, 21, 7, 9))", "residual": "x.flip(1)"}
+CONTEXT_ROWS = STEP.format(layer='"normalization attention", 4, 21, act="silu"', **ROWS)
+SPATIAL_ROWS = STEP.format(layer='"representative spatial", 4, 21, act="silu"', **ROWS)
+ROWS_CLUSTER = {"FUSEDNORM_EMULATION_SHARED": "19500"}
 
 
 @dataclass(frozen=True)
@@ -166,13 +127,13 @@ FAULTS = {
         CLUSTER,
     ),
     "none where rows begin anywhere": Fault(
-        "context_backward.cu", "sample.cuh", "", "", "1 passed", ROWS, ROWS_CLUSTER
+        "context_backward.cu", "sample.cuh", "", "", "1 passed", CONTEXT_ROWS, ROWS_CLUSTER
     ),
     "16 bytes where rows begin anywhere": Fault(
-        "context_backward.cu", "sample.cuh", "if (!steps) {", "if (false) {", "misaligned", ROWS, ROWS_CLUSTER
+        "context_backward.cu", "sample.cuh", "if (!steps) {", "if (false) {", "misaligned", CONTEXT_ROWS, ROWS_CLUSTER
     ),
     "none where g is written anywhere": Fault(
-        "position_affine_spread_reduce.cu", "sample.cuh", "", "", "1 passed", ROWS_OF_G, G_CLUSTER
+        "position_affine_spread_reduce.cu", "sample.cuh", "", "", "1 passed", SPATIAL_ROWS, ROWS_CLUSTER
     ),
     "16 bytes where g is written anywhere": Fault(
         "position_affine_spread_reduce.cu",
@@ -180,8 +141,8 @@ FAULTS = {
         "if (!steps) {\n        detail::Words<T> words;\n        words.all",
         "if (false) {\n        detail::Words<T> words;\n        words.all",
         "misaligned",
-        ROWS_OF_G,
-        G_CLUSTER,
+        SPATIAL_ROWS,
+        ROWS_CLUSTER,
     ),
     "none of spatial statistics": Fault(
         "position_moments_affine.cu", "position_kept.cuh", "", "", "1 passed", SPATIAL, CLUSTER
