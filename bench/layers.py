@@ -42,11 +42,11 @@ LAYERS: dict[Layer, Entry] = {
     Layer.gn: Entry(lambda ns, C, act: ns.GroupNorm(32, C, act=act)),
     Layer.rbn: Entry(lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, act=act)),
     Layer.rbn_std: Entry(lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, center="std", scale="std", act=act)),
-    # t, moments, covariance, and write y; sums over positions, sums over channels, dx
+    # t, moments, covariance, and write y; sums over positions, sums over channels, dx (on cpu t with the covariance)
     Layer.rbn_center_spatial: Entry(
         lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, center="spatial_mean", act=act), 5, 7
     ),
-    # moments, u, and write y; backward likewise (on cpu in channels_last 2 units less, which the floor leaves out)
+    # moments, u, and write y; backward likewise (on cpu, 2 units less). What cpu spares, the floor leaves out.
     Layer.rbn_scale_spatial: Entry(
         lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, scale="spatial_mean", act=act), 4, 7
     ),

@@ -13,6 +13,20 @@
 
 namespace fusednorm {
 
+inline Statistic statistic_of(const std::string& name) {
+  if (name == "spatial_mean") return Statistic::mean;
+  STD_TORCH_CHECK(name == "spatial_std", "fusednorm: statistic: expected spatial_mean or spatial_std, got '", name,
+                  "'");
+  return Statistic::deviation;
+}
+
+inline Restrict restrict_of(const std::string& name) {
+  if (name == "sigmoid") return Restrict::sigmoid;
+  if (name == "tanh") return Restrict::tanh;
+  STD_TORCH_CHECK(name == "hsigmoid", "fusednorm: restrict: expected sigmoid, tanh or hsigmoid, got '", name, "'");
+  return Restrict::hsigmoid;
+}
+
 template <class Device>
 struct PositionOperators {
   using Optional = std::optional<Tensor>;
@@ -289,20 +303,6 @@ struct PositionOperators {
     if (name == "abs") return Kind::abs;
     STD_TORCH_CHECK(name == "square", "fusednorm: kind: expected sum, abs or square, got '", name, "'");
     return Kind::square;
-  }
-
-  static Statistic statistic_of(const std::string& name) {
-    if (name == "spatial_mean") return Statistic::mean;
-    STD_TORCH_CHECK(name == "spatial_std", "fusednorm: statistic: expected spatial_mean or spatial_std, got '", name,
-                    "'");
-    return Statistic::deviation;
-  }
-
-  static Restrict restrict_of(const std::string& name) {
-    if (name == "sigmoid") return Restrict::sigmoid;
-    if (name == "tanh") return Restrict::tanh;
-    STD_TORCH_CHECK(name == "hsigmoid", "fusednorm: restrict: expected sigmoid, tanh or hsigmoid, got '", name, "'");
-    return Restrict::hsigmoid;
   }
 };
 

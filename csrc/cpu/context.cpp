@@ -2,6 +2,7 @@
 // between them. Schemas: fusednorm/engine/context_operators.py; passes: fusednorm/engine/context.py.
 #include "../context_operators.h"
 #include "operators.h"
+#include "workspace.h"
 
 namespace fusednorm {
 
@@ -16,10 +17,11 @@ class Context {
   const Shape shape;
   const Act act;
   ContextArrays k{};
+  Workspace room;
 
   Context(const Tensor& map, const Optional& mu, const Optional& scale, const Optional& shift, const Tensor& gain,
           const Tensor& offset, const std::string& similarity, bool unbiased, double eps, const std::string& act_name)
-      : x(map), shape(Cpu::shape_of(map)), act(act_of(act_name)) {
+      : x(map), shape(Cpu::shape_of(map)), act(act_of(act_name)), room(map) {
     STD_TORCH_CHECK(x.numel() > 0, "fusednorm: x: expected values, got an empty tensor");
     k.f64 = shape.type == Type::f64;
     k.N = shape.N, k.C = shape.C, k.S = shape.positions();
@@ -32,50 +34,33 @@ class Context {
                     "fusednorm: mu, scale and shift: expected all or none");
     if (mu) k.mu = take(*mu, k.C, "mu"), k.scale = take(*scale, k.C, "scale"), k.shift = take(*shift, k.C, "shift");
     k.gain = take(gain, 1, "gain"), k.offset = take(offset, 1, "offset");
-    for (void** to : {&k.center, &k.z_scale, &k.z_shift, &k.weight}) *to = planes();
+    for (void** to : {&k.center, &k.z_scale, &k.z_shift, &k.weight}) *to = room.planes();
   }
 
   bool weighted() const { return k.similarity != Similarity::none; }
   // Whose position sums are not around the plane mean, which nothing else depends on.
   bool needs_moments() const { return k.similarity != Similarity::mean_difference; }
 
-  void* planes() { return keep(new_per_plane(x)); }
-  void* positions() { return keep(new_rows(x, k.N, k.S, compute_type(x))); }
-  PerPlane of(void* planes) const { return {planes, k.C, 1}; }
-  PerPlane all(double value) {  // one value for all planes
-    void* at = keep(new_rows(x, 1, 1, compute_type(x)));
-    k.f64 ? void(*static_cast<double*>(at) = value) : void(*static_cast<float*>(at) = float(value));
-    return {at, 0, 0};
-  }
-
   // sum_c weight f(x - center) at each position
   void position_sums(void* weight, Kind kind, void* to) const {
     PositionReduceArgs a{};
     a.shape = shape, a.kind = kind, a.x = operand(x, x, "x");
-    a.center = of(k.center), a.weight = of(weight), a.t = to;
+    a.center = room.of(k.center), a.weight = room.of(weight), a.t = to;
     kernels().position_reduce(a);
   }
   // sum_s q f(x - center), and with f'
   void plane_sums(const void* q, Kind kind, void* pooled, void* slope) const {
     PlanePoolArgs a{};
     a.shape = shape, a.kind = kind, a.x = operand(x, x, "x");
-    a.center = of(k.center), a.q = q, a.pooled = of(pooled);
-    if (kind != Kind::sum) a.slope = of(slope);
+    a.center = room.of(k.center), a.q = q, a.pooled = room.of(pooled);
+    if (kind != Kind::sum) a.slope = room.of(slope);
     kernels().plane_pool(a);
   }
   AffineArgs affine(const Optional& residual) const {
     AffineArgs a{};
     a.shape = shape, a.act = act, a.x = operand(x, x, "x"), a.residual = operand(residual, x, "residual");
-    a.center = of(k.center), a.scale = of(k.outer_scale), a.shift = of(k.outer_shift);
+    a.center = room.of(k.center), a.scale = room.of(k.outer_scale), a.shift = room.of(k.outer_shift);
     return a;
-  }
-
- private:
-  std::vector<Tensor> kept_;
-
-  void* keep(Tensor t) {
-    kept_.push_back(std::move(t));
-    return kept_.back().data_ptr();
   }
 };
 
@@ -136,7 +121,7 @@ Backward context_backward(Tensor dy, Tensor x, Optional residual, Optional mask,
   Tensor dx = torch::stable::empty_like(x), dgate = new_rows(x, 2, k.N, ScalarType::Double);
   Tensor dscale = new_per_plane(x), dshift = new_per_plane(x);
   k.dscale = dscale.data_ptr(), k.dshift = dshift.data_ptr(), k.dgate = static_cast<double*>(dgate.data_ptr());
-  for (void** to : {&k.outer_scale, &k.outer_shift, &k.dpooled, &k.dm}) *to = c.planes();
+  for (void** to : {&k.outer_scale, &k.outer_shift, &k.dpooled, &k.dm}) *to = c.room.planes();
   kernels().context_inner(k);
   kernels().context_gates(k);
   // g, written by the first pass where it is dresidual, and where the last one would have to know z or the mask.
@@ -146,22 +131,22 @@ Backward context_backward(Tensor dy, Tensor x, Optional residual, Optional mask,
   a.dy = operand(dy, x, "dy");
   a.mask = mask_data(mask, x);
   if (keep_g) a.y = operand(g, x, "g");
-  a.dscale = c.of(k.dscale), a.dshift = c.of(k.dshift);
+  a.dscale = c.room.of(k.dscale), a.dshift = c.room.of(k.dshift);
   kernels().plane_affine_reduce(a);
   if (keep_g) a.dy = a.y, a.act = Act::identity, a.residual = {}, a.mask = nullptr;
   a.y = operand(dx, x, "dx");
   kernels().context_gates_grad(k);
   if (!c.weighted()) {
     kernels().context_inner_grad(k);
-    a.a = c.all(0), a.b = c.of(k.dm);
+    a.a = c.room.all(0), a.b = c.room.of(k.dm);
     kernels().plane_affine_grad(a);
   } else {
     const Kind kind = kind_of(k.similarity);
-    k.dt = c.positions();
+    k.dt = c.room.rows(k.N, k.S);
     c.position_sums(k.dpooled, Kind::sum, k.dt);
     kernels().context_weights_grad(k);
     if (k.mu || c.needs_moments()) {
-      void *dw = c.planes(), *slope = kind == Kind::sum ? nullptr : c.planes();
+      void *dw = c.room.planes(), *slope = kind == Kind::sum ? nullptr : c.room.planes();
       c.plane_sums(k.dt, kind, dw, slope);
       k.dw = dw, k.slope = slope;
     }
@@ -169,10 +154,10 @@ Backward context_backward(Tensor dy, Tensor x, Optional residual, Optional mask,
     PositionAffineArgs to{};
     to.shape = a.shape, to.act = a.act, to.x = a.x, to.residual = a.residual, to.dy = a.dy, to.y = a.y;
     to.e = {a.center, a.scale, a.shift, {}, nullptr};
-    to.gain = c.all(1), to.bias = c.all(0);
-    if (c.needs_moments()) to.a = c.all(0), to.b = c.of(k.dm);
-    to.outer_count = 1, to.outers[0] = c.of(k.dpooled), to.rows[0] = k.p;
-    to.weight = c.of(k.weight), to.h = k.dt, to.kind = kind;
+    to.gain = c.room.all(1), to.bias = c.room.all(0);
+    if (c.needs_moments()) to.a = c.room.all(0), to.b = c.room.of(k.dm);
+    to.outer_count = 1, to.outers[0] = c.room.of(k.dpooled), to.rows[0] = k.p;
+    to.weight = c.room.of(k.weight), to.h = k.dt, to.kind = kind;
     kernels().position_affine_grad(to);
   }
   if (!mu) dscale = nothing(x, type), dshift = nothing(x, type);

@@ -5,13 +5,6 @@
 //   context_gates_grad, context_weights_grad, context_inner_grad    the way back; formulas: csrc/common/context_math.h
 // Traffic: N×C and N×S values, in the caches. Included once per instruction set, inside that set's namespace.
 
-template <class A>
-inline A row_sum(const A* a, int64_t n) {
-  Vec<A> sum = {};
-  sweep<A>(n, [&](int64_t i, auto width) { sum += load(a + i, width); });
-  return sum_lanes<A>(sum);
-}
-
 // NaN passes where it comes first; where it does not, the exponentials' sum has it.
 template <class A>
 inline A row_max(const A* a, int64_t n) {

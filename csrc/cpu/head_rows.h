@@ -10,6 +10,13 @@ inline A* out(void* p) {
 }
 
 template <class A>
+inline A row_sum(const A* a, int64_t n) {
+  Vec<A> sum = {};
+  sweep<A>(n, [&](int64_t i, auto width) { sum += load(a + i, width); });
+  return sum_lanes<A>(sum);
+}
+
+template <class A>
 inline A dot(const A* a, const A* b, int64_t n) {
   constexpr int W = lanes<A>;
   Vec<A> sum[4] = {};

@@ -3,6 +3,7 @@
 
 #include "../common/context_arguments.h"
 #include "../common/position_arguments.h"
+#include "spatial_arguments.h"
 
 namespace fusednorm {
 
@@ -17,6 +18,7 @@ struct KernelTable {
   void (*position_reduce)(const PositionReduceArgs&);
   void (*plane_pool)(const PlanePoolArgs&);
   void (*position_moments)(const PositionMomentsArgs&);
+  void (*position_moments_pool)(const PositionMomentsPoolArgs&);
   void (*position_affine)(const PositionAffineArgs&);
   void (*position_affine_reduce)(const PositionAffineArgs&);
   void (*position_affine_spread)(const PositionAffineArgs&);
@@ -28,6 +30,7 @@ struct KernelTable {
   void (*context_gates_grad)(const ContextArrays&);
   void (*context_weights_grad)(const ContextArrays&);
   void (*context_inner_grad)(const ContextArrays&);
+  void (*spatial_step)(SpatialStep, const SpatialArrays&);
 };
 
 // The best table that this processor runs (FUSEDNORM_CPU_ISA=baseline|avx2|avx512 asks for a lesser one).

@@ -45,6 +45,7 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("position_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_reduce));
   m.impl("plane_pool.cpu", TORCH_BOX(&PositionOperators<Cpu>::plane_pool));
   m.impl("position_moments.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_moments));
+  m.impl("position_moments_pool.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_moments_pool));
   m.impl("position_affine.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine));
   m.impl("position_affine_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_reduce));
   m.impl("position_affine_spread.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread));

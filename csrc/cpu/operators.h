@@ -18,13 +18,11 @@ struct Cpu {
   void position_reduce(const PositionReduceArgs& k) { kernels().position_reduce(k); }
   void plane_pool(const PlanePoolArgs& k) { kernels().plane_pool(k); }
   void position_moments(const PositionMomentsArgs& k) { kernels().position_moments(k); }
+  void position_moments_pool(const PositionMomentsPoolArgs& k) { kernels().position_moments_pool(k); }
   void position_affine(const PositionAffineArgs& k) { kernels().position_affine(k); }
   void position_affine_reduce(const PositionAffineArgs& k) { kernels().position_affine_reduce(k); }
   void position_affine_spread(const PositionAffineArgs& k) { kernels().position_affine_spread(k); }
-  void position_affine_spread_reduce(const PositionAffineArgs& k) {
-    STD_TORCH_CHECK(k.shape.channels_last, "fusednorm: x: expected a channels_last map");
-    kernels().position_affine_spread_reduce(k);
-  }
+  void position_affine_spread_reduce(const PositionAffineArgs& k) { kernels().position_affine_spread_reduce(k); }
   void position_affine_grad(const PositionAffineArgs& k) { kernels().position_affine_grad(k); }
   void forward(ForwardCall& call);
   void backward(BackwardCall& call);

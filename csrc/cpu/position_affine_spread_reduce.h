@@ -1,6 +1,7 @@
-// position_affine_spread_reduce, of channels_last maps: position_affine_spread, then position_affine_reduce with
-// e_offset = du*du_offset and e_slope = du*du_slope; docs/positions.md
-// All channels of a position are at hand when du is known: one calculation of the gate.
+// position_affine_spread_reduce: position_affine_spread, then position_affine_reduce with e_offset = du*du_offset and
+// e_slope = du*du_slope; docs/positions.md
+// All channels of a position are at hand when du is known, in L1 (channels_last, a few rows) or L2 (planar, a tile): one
+// calculation of the gate.
 // Traffic: reads dy and x (and residual): 2 units (3), one more with g to write; the two kernels read 4 (5).
 // Included once per instruction set, inside that set's namespace, after them.
 
@@ -107,9 +108,98 @@ void spread_reduce_rows(const PositionAffineArgs& k) {
       });
 }
 
+// Planar: what a run's second sweep takes from the first, a row each.
+enum { kStashGq, kStashG, kStashDa, kStashD, kStashed };
+
+// The first sweep, of a channel: g and the stash written, du's summands added to a row.
+template <Gate gate, Source source, class T>
+inline void stash_run(const PositionAffineArgs& k, const Ahead& ahead, MapReaders<T>& maps, int64_t n, int64_t c,
+                      int64_t p, int64_t length, Compute<T>* stash, Compute<T>* du) {
+  using A = Compute<T>;
+  const auto map = maps.open(k, n, c, p, length);
+  const auto here = plane_terms<A>(k, n, c);
+  const auto there = places<A>(k, n * k.shape.positions() + p);
+  const AffineOptions o(k);
+  step_through<A>(length, [&](int64_t i, auto width) FUSEDNORM_INLINED {
+    ahead.fetch(map, i);
+    const auto b = backward_at<gate, source>(o, map, here, there, i, width);
+    store(du + i, load(du + i, width) + here.gate_weight(i, width) * b.da, width);
+    store(stash + kStashGq * length + i, b.g * b.q, width), store(stash + kStashG * length + i, b.g, width);
+    store(stash + kStashDa * length + i, b.da, width), store(stash + kStashD * length + i, b.d, width);
+    if (map.y) store_out(map.y + i, b.g, width, map.stream);
+  });
+  maps.close(k, n, c, p, length);
+}
+
+// The second: position_affine_reduce's sums.
+template <class A>
+inline void reduce_run_stashed(const PositionAffineArgs& k, const PlaceTerms<Each<A>>& there, int64_t n, int64_t c,
+                               int64_t length, const A* stash, double* totals) {
+  const auto here = plane_terms<A>(k, n, c);
+  const bool with_t = k.e.t;
+  sum_run<A, kReduceSums>(length, totals, [&](int64_t i, auto width, Vec<A>* sums) FUSEDNORM_INLINED {
+    const auto stashed = [&](int row) { return load(stash + row * length + i, width); };
+    const Vec<A> gq = stashed(kStashGq), da = stashed(kStashDa), d = stashed(kStashD);
+    Vec<A> e = here.scale.value * d + here.shift.value;
+    if (with_t) e += here.outer.value * there.t(i, width);
+    const Vec<A> de = present<A>(here.gain.value * gq + there.offset(i, width) + there.slope(i, width) * e, width);
+    sums[kDe] += de, sums[kDeD] += de * d, sums[kGeq] += gq * e, sums[kG] += stashed(kStashG);
+    sums[kDa] += da, sums[kDaU] += da * there.u(i, width);
+    if (with_t) sums[kDeT] += de * there.t(i, width);
+  });
+}
+
+template <Gate gate, Source source, class T>
+void spread_reduce_tiles(const PositionAffineArgs& k) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const int64_t S = s.positions();
+  // Of 512 KiB of each map: its stash lies beyond L2 at times, but shorter runs cost more.
+  const Tiles tiles = tiles_over_channels(s, 524288 / int64_t(sizeof(A)) / s.C);
+  const Ahead ahead = ahead_of<T>(k);
+  const auto store_sums = [&](int64_t n, int64_t c, const double* sums) {
+    for (int j = 0; j < kReduceSums; ++j) static_cast<A*>(k.sums)[(j * s.N + n) * s.C + c] = A(sums[j]);
+  };
+  TileSums<kReduceSums, decltype(store_sums)> all(s, tiles, store_sums);
+  parallel_items_backwards(s.N * tiles.count, tiles.length * s.C, [&](int64_t item) {
+    const int64_t n = item / tiles.count, tile = item % tiles.count, p = tile * tiles.length, first = n * S + p;
+    const int64_t length = min64(tiles.length, S - p);
+    Scratch<double> memory(length, true);
+    RowTotals<A, 1> totals(length, memory.data);
+    Scratch<A> stash(kStashed * length * s.C);
+    MapReaders<T> maps;
+    for (int64_t c = 0; c < s.C; ++c) {
+      stash_run<gate, source>(k, ahead, maps, n, c, p, length, stash.data + c * kStashed * length, totals.row(0));
+      totals.added(1);
+    }
+    totals.flush();
+    Scratch<A> rows(2 * length);
+    A *du = static_cast<A*>(k.du) + first, *offset = rows.data, *slope = offset + length;
+    for (int64_t i = 0; i < length; ++i) {
+      du[i] = A(memory.data[i]);
+      offset[i] = du[i] * static_cast<const A*>(k.du_offset)[first + i];
+      slope[i] = du[i] * static_cast<const A*>(k.du_slope)[first + i];
+    }
+    PlaceTerms<Each<A>> there = places<A>(k, first);
+    there.offset = {offset}, there.slope = {slope};
+    for (int64_t c = 0; c < s.C; ++c) {
+      double sums[kReduceSums] = {};
+      reduce_run_stashed<A>(k, there, n, c, length, stash.data + c * kStashed * length, sums);
+      all.add(n, c, tile, sums);
+    }
+    if (s.stream) stream_fence();
+  });
+  all.finish();
+}
+
 template <class T>
 void position_affine_spread_reduce(const PositionAffineArgs& k) {
   with_gate_and_source(k, [&](auto gate, auto source) {
-    if constexpr (gate.value != Gate::none) spread_reduce_rows<gate.value, source.value, T>(k);
+    if constexpr (gate.value == Gate::none)
+      return;
+    else if (k.shape.channels_last)
+      spread_reduce_rows<gate.value, source.value, T>(k);
+    else
+      spread_reduce_tiles<gate.value, source.value, T>(k);
   });
 }

@@ -41,7 +41,7 @@ struct Tiles {
 
 // Tiles for sums over channels: all channels are one item's, so small maps get short tiles.
 inline Tiles tiles_over_channels(const Shape& s, int64_t largest) {
-  return Tiles(s, max64(64, min64(largest, s.N * s.positions() / 64)));
+  return Tiles(s, max64(128, min64(largest, s.N * s.positions() / 64)));
 }
 
 // Planar, for what is independent by channel: f(n, first channel, last, tile, first position, length), last to first.
@@ -55,31 +55,51 @@ inline void planar_tiles(const Shape& s, const Tiles& tiles, F&& f) {
   });
 }
 
+// Sums of planes by tile: store(n, c, sums) gets those of a plane.
+template <int count, class Store>
+class TileSums {
+ public:
+  TileSums(const Shape& s, const Tiles& tiles, Store store)
+      : s_(s), tiles_(tiles.count), store_(store), partial_(tiles_ > 1 ? s.N * s.C * tiles_ * count : 0) {}
+  void add(int64_t n, int64_t c, int64_t tile, const double* sums) {
+    if (tiles_ == 1)
+      store_(n, c, sums);
+    else
+      memcpy(partial_.data + ((n * s_.C + c) * tiles_ + tile) * count, sums, count * sizeof(double));
+  }
+  void finish() {
+    if (tiles_ == 1) return;
+    parallel_items(s_.N * s_.C, tiles_ * count, [&](int64_t plane) {
+      double sums[count] = {};
+      for (int64_t i = 0; i < tiles_; ++i)
+        for (int j = 0; j < count; ++j) sums[j] += partial_.data[(plane * tiles_ + i) * count + j];
+      store_(plane / s_.C, plane % s_.C, sums);
+    });
+  }
+
+ private:
+  const Shape& s_;
+  const int64_t tiles_;
+  const Store store_;
+  Scratch<double> partial_;
+};
+
 // Planar sums over positions: body(state, n, c, p, length, sums) adds a run's to `count` doubles, store(n, c, sums) gets
 // a plane's.
 template <class State, int count, class Body, class Store>
 inline void planar_over_positions(const Shape& s, Body body, Store store) {
   const Tiles tiles(s, kRun);
-  Scratch<double> partial(tiles.count > 1 ? s.N * s.C * tiles.count * count : 0);
+  TileSums<count, Store> all(s, tiles, store);
   planar_tiles(s, tiles, [&](int64_t n, int64_t begin, int64_t end, int64_t tile, int64_t p, int64_t length) {
     State state;
     for (int64_t c = begin; c < end; ++c) {
       double sums[count] = {};
       body(state, n, c, p, length, sums);
-      if (tiles.count == 1)
-        store(n, c, sums);
-      else
-        memcpy(partial.data + ((n * s.C + c) * tiles.count + tile) * count, sums, sizeof(sums));
+      all.add(n, c, tile, sums);
     }
     if (s.stream) stream_fence();
   });
-  if (tiles.count == 1) return;
-  parallel_items(s.N * s.C, tiles.count * count, [&](int64_t plane) {
-    double sums[count] = {};
-    for (int64_t i = 0; i < tiles.count; ++i)
-      for (int j = 0; j < count; ++j) sums[j] += partial.data[(plane * tiles.count + i) * count + j];
-    store(plane / s.C, plane % s.C, sums);
-  });
+  all.finish();
 }
 
 // sweep for long bodies: not unrolled, they fill the processor as they are.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import context_operators, operators, position_operators
+from . import context_operators, operators, position_operators, spatial_operators
 
 NAMES = ("cpu", "cuda", "triton", "torch")
 
@@ -32,8 +32,9 @@ class Backend:
 
 def _find_cpu() -> Backend:
     operators.define("cpu", layers=True)
-    position_operators.define("cpu", joint=("position_affine_spread_reduce",))
+    position_operators.define("cpu", joint=("position_moments_pool", "position_affine_spread_reduce"))
     context_operators.define("cpu")
+    spatial_operators.define("cpu")
     if importlib.util.find_spec("fusednorm._C") is None:
         return Backend("cpu", False, "the native extension was not built: no working C++ compiler at installation")
     try:

@@ -1,8 +1,7 @@
 """Two kernels of docs/positions.md that are one where a backend gains by it: a map is read once where what a position's
 channels add up to is known before they are gone.
 
-`cuda` keeps samples that fit on the chip (resident.py); `cpu` has a position's channels in the caches, in
-channels_last.
+`cuda` keeps samples that fit on the chip (resident.py); `cpu` finds all channels of a few positions in the caches.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from fusednorm.heads.planes import position_statistic
 
 from . import resident
 from .backends import kernel
-from .layout import is_channels_last, positions
+from .layout import positions
 
 # Of csrc/cuda/position_kept.h: x, or x and dy, with four rows and eight coefficients.
 FORWARD, BACKWARD = resident.Room(1, 4, 8), resident.Room(2, 4, 8)
@@ -25,7 +24,7 @@ def blocks(name: str, backend: str, x: Tensor, residual: Tensor | None) -> int:
     if backend == "cuda":
         room = BACKWARD if name == "position_affine_spread_reduce" else FORWARD
         return resident.blocks(x, (residual,), room)
-    return int(backend == "cpu" and name == "position_affine_spread_reduce" and is_channels_last(x))
+    return int(backend == "cpu" and name != "position_moments_affine")
 
 
 def moments_pool(backend: str, x: Tensor, center: Tensor, statistic: str) -> tuple[Tensor, Tensor, Tensor]:

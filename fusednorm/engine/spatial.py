@@ -8,7 +8,8 @@ Forward reads x for its moments, for t and its covariance with the planes (where
 and writes y from it: 4 units for either scaling, 5 for either centering, 6 for both. Backward sums over positions (2
 units), over channels (2 for each) and writes dx (3): 7, 9 for both. A residual adds its own reads, and the writing of
 its gradient. Where two of these are one (joint.py) it is fewer: where a GPU keeps a sample on the chip 3, 4 and 4
-forward, and backward 5 for scaling, 7 for both; on `cpu`, channels_last, backward likewise.
+forward, and backward 5 for scaling, 7 for both; on `cpu` backward likewise, forward 4, 4 and 5. There RBN's own layers
+are one operator a direction (whole_spatial.py).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fusednorm.heads.spatial import (
     scales,
 )
 
-from . import plain
+from . import plain, whole_spatial
 from .backends import kernel
 from .function import Spec, Tensors, family, vjp
 from .joint import moments_affine, moments_pool, spread_reduce
@@ -54,6 +55,8 @@ def spatial_forward(
     """y, mask (none), mean, var, t's moments, cov, u's moments, and the head's statistics."""
     head, S = spec.head, positions(x)
     assert isinstance(head, Head)
+    if whole_spatial.covers(spec):
+        return whole_spatial.forward(spec, x, residual, tensors)
     if head.needs_moments:
         mean, var = kernel("plane_moments", spec.backend)(x)
     else:
@@ -99,6 +102,8 @@ def spatial_backward(
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
+    if whole_spatial.covers_backward(spec, needs):
+        return whole_spatial.backward(spec, dy, x, residual, outputs, tensors, needs_dx, needs_dresidual, needs)
     mean, var, t_mean, t_var, cov, u_mean, u_var = outputs
     way_back = _WayBack(spec, x, mean, var, t_mean, t_var, cov, u_mean, u_var, tensors)
     with plain.full_precision(x):

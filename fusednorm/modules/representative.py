@@ -176,7 +176,8 @@ _DOC = """Representative BatchNorm, {shape} input.
     alone.
 
     Traffic, in units of x: 3 forward and 5 backward, as BatchNorm's; with a spatial scale 4 and 7, a spatial center 5
-    and 7, both 6 and 9 (a spatial scale 2 less backward on `cpu` in channels_last). A residual adds as everywhere.
+    and 7, both 6 and 9 (on `cpu` a spatial scale 2 less backward, a spatial center 1 less forward). A residual
+    adds as everywhere.
 
     Args:
         num_features: C, channels of the input.

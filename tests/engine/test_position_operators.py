@@ -266,15 +266,6 @@ def test_halves_of_pairs_are_refused(backend, layout):
                     results(backend, (name, (*args[:i], None, *args[i + 1 :])))
 
 
-@pytest.mark.skipif(not backends()["cpu"].available, reason="no native extension")
-def test_a_planar_map_is_refused_by_the_joint_operator():
-    x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), "channels_last") for _ in range(3))
-    found = dict(calls(x, dy, residual, Options(turn=1), "cpu"))
-    dy, x, *rest = found["position_affine_spread_reduce"]
-    with pytest.raises(RuntimeError, match="channels_last"):
-        torch.ops.fusednorm.position_affine_spread_reduce.cpu(dy, x.contiguous(), *rest, 1)
-
-
 @pytest.mark.parametrize("backend", NATIVE)
 def test_more_than_three_outers_are_refused(backend):
     x, dy, residual = (torch.randn(2, 8, 5, 3) for _ in range(3))
