@@ -24,15 +24,4 @@ inline Kind kind_of(Similarity similarity) {
   return similarity == Similarity::l1 ? Kind::abs : similarity == Similarity::squared ? Kind::square : Kind::sum;
 }
 
-inline void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* name) {
-  STD_TORCH_CHECK(t.is_contiguous() && t.numel() == count && t.scalar_type() == type, "fusednorm: ", name,
-                  ": expected ", count, " dense values of the compute type (a mean: of float64)");
-  return t.data_ptr();
-}
-
-inline Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type) {
-  const int64_t sizes[] = {rows, columns};
-  return torch::stable::new_empty(x, {sizes, 2}, type);
-}
-
 }  // namespace fusednorm

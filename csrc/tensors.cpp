@@ -105,6 +105,17 @@ PerPlane per_plane(const std::optional<Tensor>& t, const Tensor& x, const char* 
   return t ? per_plane(*t, x, name) : PerPlane{};
 }
 
+void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* name) {
+  STD_TORCH_CHECK(t.is_contiguous() && t.numel() == count && t.scalar_type() == type, "fusednorm: ", name,
+                  ": expected ", count, " dense values of the compute type (a mean: of float64)");
+  return t.data_ptr();
+}
+
+Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type) {
+  const int64_t sizes[] = {rows, columns};
+  return torch::stable::new_empty(x, {sizes, 2}, type);
+}
+
 Tensor new_per_plane(const Tensor& x) {
   const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
   return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));

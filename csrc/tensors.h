@@ -36,7 +36,11 @@ PerPlane per_plane(const std::optional<Tensor>& t, const Tensor& x, const char* 
 // The mask that belongs to x, null where there is none.
 uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x);
 
+// The memory of a dense tensor of so many values.
+void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* name);
+
 // New tensors.
+Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type);
 Tensor new_per_plane(const Tensor& x);
 Tensor new_means(const Tensor& x);
 Tensor new_mask(const Tensor& x);

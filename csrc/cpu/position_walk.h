@@ -39,9 +39,10 @@ struct Tiles {
   }
 };
 
-// Tiles for sums over channels: all channels are one item's, so small maps get short tiles.
+// Tiles for sums over channels: all channels are one item's, so small maps get short tiles. At most a run, which is what
+// is gathered at a time.
 inline Tiles tiles_over_channels(const Shape& s, int64_t largest) {
-  return Tiles(s, max64(128, min64(largest, s.N * s.positions() / 64)));
+  return Tiles(s, max64(128, min64(min64(largest, kRun), s.N * s.positions() / 64)));
 }
 
 // Planar, for what is independent by channel: f(n, first channel, last, tile, first position, length), last to first.

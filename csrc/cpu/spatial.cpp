@@ -1,7 +1,6 @@
 // Representative BatchNorm with statistics over channels at each position on the CPU, one operator a direction: the
 // streaming kernels and the head with spatial_steps.h between them. Schemas: fusednorm/engine/spatial_operators.py;
 // passes: fusednorm/engine/spatial.py.
-#include "../context_operators.h"
 #include "../layer.h"
 #include "../position_operators.h"
 #include "operators.h"
@@ -36,6 +35,10 @@ class Spatial {
   Spatial(const Tensor& map, const Representative& l)
       : x(map), layer(l), shape(Cpu::shape_of(map)), room(map), take_(map) {
     STD_TORCH_CHECK(x.numel() > 0, "fusednorm: x: expected values, got an empty tensor");
+    for (const std::string* name : {&l.center, &l.scale})
+      STD_TORCH_CHECK(l.spatial(*name) || *name == "none" || *name == "mean" || *name == "std",
+                      "fusednorm: center and scale: expected none, mean, std, spatial_mean or spatial_std, got '",
+                      *name, "'");
     STD_TORCH_CHECK(l.running_mean.has_value() == l.running_var.has_value() &&
                         l.center_weight.has_value() == (l.center != "none") &&
                         l.gate_weight.has_value() == (l.scale != "none") &&
@@ -261,7 +264,7 @@ Backward spatial_backward(Tensor dy, Tensor x, Optional residual, Tensor mean, T
     s.step(SpatialStep::centering);
   }
   if (!need_dx) return {dx, g, dweight, dbias, dcenter_weight, dgate_weight, dgate_bias};
-  a.sums = nullptr;
+  a.sums = nullptr, a.y = {};
   if (layer.centres()) {
     const bool deviation = k.centering == Statistic::deviation;
     a.dt = k.drow = s.room.rows(k.N, k.S), a.pool = s.room.of(k.pool), a.du = nullptr;

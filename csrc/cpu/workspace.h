@@ -13,8 +13,8 @@ class Workspace {
 
   void* planes() { return keep(new_per_plane(x_)); }
   void* means() { return keep(new_means(x_)); }
-  void* rows(int64_t rows, int64_t columns) { return array({rows, columns}, type_); }
-  double* doubles(int64_t count) { return static_cast<double*>(array({1, count}, ScalarType::Double)); }
+  void* rows(int64_t rows, int64_t columns) { return keep(new_rows(x_, rows, columns, type_)); }
+  double* doubles(int64_t count) { return static_cast<double*>(keep(new_rows(x_, 1, count, ScalarType::Double))); }
   PerPlane of(void* planes) const { return {planes, x_.sizes()[1], 1}; }
   // One value for all planes.
   PerPlane all(double value) {
@@ -29,9 +29,6 @@ class Workspace {
   const ScalarType type_;
   std::vector<Tensor> kept_;
 
-  void* array(std::initializer_list<int64_t> sizes, ScalarType type) {
-    return keep(torch::stable::new_empty(x_, {sizes.begin(), sizes.size()}, type));
-  }
   void* keep(Tensor t) {
     kept_.push_back(std::move(t));
     return kept_.back().data_ptr();

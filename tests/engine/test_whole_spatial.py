@@ -104,6 +104,17 @@ def test_threads_change_nothing(layout, statistic):
             torch.testing.assert_close(t, found[0][name], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_maps_with_gaps(layout):
+    """Few channels: a tile could be longer than what is gathered at a time."""
+    fused, plain = pair("spatial_mean", "spatial_std", 3, act="relu")
+    x, residual = (laid_out(maps_like(2, 3, 400, 402), layout)[..., 1:-1] for _ in range(2))
+    dy = torch.randn(2, 3, 1, 1, dtype=x.dtype).expand_as(x)
+    theirs = Contender(plain, x, residual, dy)
+    for name, found in Contender(fused, x, residual, dy).tensors.items():
+        torch.testing.assert_close(found, theirs.tensors[name], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("running", [False, True], ids=["batch", "running"])
 @pytest.mark.parametrize(
     ("center", "scale"), [("none", "spatial_std"), ("spatial_std", "none"), ("mean", "spatial_mean")]
@@ -137,6 +148,9 @@ def test_tensors_of_other_layers_are_refused():
     ):
         with pytest.raises(RuntimeError, match="one of them spatial"):
             torch.ops.fusednorm.spatial_forward.cpu(x, None, *layer, "sigmoid", 1e-5, "relu")
+    layer = (None, None, None, None, some, some, some, "spatial_mean", "median")
+    with pytest.raises(RuntimeError, match="got 'median'"):
+        torch.ops.fusednorm.spatial_forward.cpu(x, None, *layer, "sigmoid", 1e-5, "relu")
     layer = (None, None, None, None, some, None, None, "spatial_mean", "none", "sigmoid", 1e-5, "relu")
     _, *kept = torch.ops.fusednorm.spatial_forward.cpu(x, None, *layer)
     for i in range(5):
