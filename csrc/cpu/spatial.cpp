@@ -207,17 +207,14 @@ Backward spatial_backward(Tensor dy, Tensor x, Optional residual, Tensor mean, T
   Spatial s(x, layer);
   SpatialArrays& k = s.k;
   const ScalarType type = compute_type(x);
-  const auto saved = [&](const Tensor& t, int64_t count, ScalarType of, const char* name) {
-    return dense_data(t, count, of, name);
-  };
-  k.mean = static_cast<const double*>(saved(mean, k.N * k.C, ScalarType::Double, "mean"));
-  k.var = saved(var, k.N * k.C, type, "var");
+  k.mean = static_cast<const double*>(dense_data(mean, k.N * k.C, ScalarType::Double, "mean"));
+  k.var = dense_data(var, k.N * k.C, type, "var");
   if (layer.centres()) {
-    k.t_mean = saved(t_mean, k.N * k.S, type, "t_mean"), k.t_var = saved(t_var, k.N * k.S, type, "t_var");
-    k.cov = saved(cov, k.N * k.C, type, "cov");
+    k.t_mean = dense_data(t_mean, k.N * k.S, type, "t_mean"), k.t_var = dense_data(t_var, k.N * k.S, type, "t_var");
+    k.cov = dense_data(cov, k.N * k.C, type, "cov");
   }
   if (layer.scales())
-    k.u_mean = saved(u_mean, k.N * k.S, type, "u_mean"), k.u_var = saved(u_var, k.N * k.S, type, "u_var");
+    k.u_mean = dense_data(u_mean, k.N * k.S, type, "u_mean"), k.u_var = dense_data(u_var, k.N * k.S, type, "u_var");
   s.step(SpatialStep::pivots);
   s.planes();
 
@@ -264,7 +261,7 @@ Backward spatial_backward(Tensor dy, Tensor x, Optional residual, Tensor mean, T
     s.step(SpatialStep::centering);
   }
   if (!need_dx) return {dx, g, dweight, dbias, dcenter_weight, dgate_weight, dgate_bias};
-  a.sums = nullptr, a.y = {};
+  a.y = {};
   if (layer.centres()) {
     const bool deviation = k.centering == Statistic::deviation;
     a.dt = k.drow = s.room.rows(k.N, k.S), a.pool = s.room.of(k.pool), a.du = nullptr;
