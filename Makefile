@@ -80,4 +80,4 @@ bench: $(VENV)/ready
 	$(BIN)/python -m bench an
 
 clean:
-	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so fusednorm/_cuda*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so fusednorm/_cuda*.so fusednorm/_eager*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,17 +16,19 @@ from setuptools import Extension, setup
 sys.path.append(str(Path(__file__).parent))  # builders run this file without looking beside it
 from csrc.toolchain import CXX_FLAGS, NVCC_FLAGS, STABLE_ABI, Toolkit, find_toolkit
 
+# Extension: what goes with it, and what serves instead.
 INSTEAD = {
-    "_C": ("cpu", "torch"),
-    "_cuda": ("cuda", "triton"),
-}  # extension: its backend, and the one that serves without
+    "_C": ("the `cpu` backend", "the `torch` backend"),
+    "_cuda": ("the `cuda` backend", "the `triton` backend"),
+    "_eager": ("short calls in eager mode", "Python, which costs small maps time,"),
+}
 
 
 def left_out(name: str, reason: object) -> None:
-    backend, instead = INSTEAD[name]
+    lost, instead = INSTEAD[name]
     print(  # `make` picks out the lines that begin so
-        f"\nfusednorm: the native extension {name} is left out, and with it the `{backend}` backend; "
-        f"the `{instead}` backend serves instead.\nfusednorm: the reason: {' '.join(str(reason).split())}\n",
+        f"\nfusednorm: the native extension {name} is left out, and with it {lost}; "
+        f"{instead} serves instead.\nfusednorm: the reason: {' '.join(str(reason).split())}\n",
         file=sys.stderr,
     )
 
@@ -57,9 +59,11 @@ if toolkit is not None:
 from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths  # noqa: E402
 
 
-def extension(name: str, sources: list[str], toolkit: Toolkit | None = None) -> Extension:
-    macros = [STABLE_ABI, ("FUSEDNORM_FLAGS", f'"{" ".join(CXX_FLAGS)}"')]
-    libraries = ["torch", "torch_cpu", "c10"]
+def extension(name: str, sources: list[str], toolkit: Toolkit | None = None, aten: bool = False) -> Extension:
+    """aten: over torch's own C++ interface, not the stable one (csrc/torch_api.h)."""
+    macros = [("FUSEDNORM_ATEN", None) if aten else STABLE_ABI, ("FUSEDNORM_FLAGS", f'"{" ".join(CXX_FLAGS)}"')]
+    libraries = ["torch", "torch_cpu", "c10", *(["torch_python"] if aten else [])]
+    quiet = ["-Wno-unused-parameter"] if aten else []  # in torch's headers
     if toolkit is not None:
         macros += [("USE_CUDA", None), ("FUSEDNORM_CUDA_ARCHS", f'"{os.environ["TORCH_CUDA_ARCH_LIST"]}"')]
         libraries += [
@@ -77,12 +81,15 @@ def extension(name: str, sources: list[str], toolkit: Toolkit | None = None) -> 
         library_dirs=[*library_paths(), *(toolkit.library_dirs if toolkit else [])],
         libraries=libraries,
         define_macros=macros,
-        extra_compile_args={"cxx": [*CXX_FLAGS], "nvcc": [*NVCC_FLAGS]},
+        extra_compile_args={"cxx": [*CXX_FLAGS, *quiet], "nvcc": [*NVCC_FLAGS]},
         language="c++",
     )
 
 
-extensions = [extension("_C", ["*.cpp", "cpu/*.cpp"])]
+extensions = [
+    extension("_C", ["*.cpp", "cpu/*.cpp"]),
+    extension("_eager", ["tensors.cpp", "layer.cpp", "cpu/norm.cpp", "cpu/stream.cpp", "eager/*.cpp"], aten=True),
+]
 if toolkit is not None:
     extensions.append(extension("_cuda", ["tensors.cpp", "layer.cpp", "cuda/*.cpp", "cuda/*.cu"], toolkit))
 

@@ -7,8 +7,8 @@ namespace fusednorm {
 const void* Parameters::operator()(const Optional& t, int64_t count, const char* name) {
   if (!t) return nullptr;
   STD_TORCH_CHECK(t->numel() == count, "fusednorm: ", name, ": expected ", count, " values, got ", t->numel());
-  kept_.push_back(t->scalar_type() == type_ ? *t : torch::stable::to(*t, type_));
-  if (!kept_.back().is_contiguous()) kept_.back() = torch::stable::contiguous(kept_.back());
+  kept_.push_back(t->scalar_type() == type_ ? *t : to_type(*t, type_));
+  if (!kept_.back().is_contiguous()) kept_.back() = dense(kept_.back());
   return kept_.back().data_ptr();
 }
 
@@ -107,13 +107,14 @@ HeadArgs head_args(const Layer& l, const Shape& s, const Tensor& mean, const Ten
 }
 
 Tensor new_vector(const Tensor& x, int64_t count) {
+  if (count == 0) return nothing(x, compute_type(x));
   const int64_t sizes[] = {count};
-  return torch::stable::new_empty(x, {sizes, 1}, compute_type(x));
+  return make_empty(x, {sizes, 1}, compute_type(x));
 }
 
 Tensor new_logits(const Tensor& x, int64_t N, int64_t K) {
   const int64_t sizes[] = {N, K};
-  return torch::stable::new_empty(x, {sizes, 2}, ScalarType::Double);
+  return make_empty(x, {sizes, 2}, ScalarType::Double);
 }
 
 }  // namespace
@@ -128,8 +129,8 @@ bool Layer::over_batch() const {
 
 Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed) {
   if (!parameter) return nothing(x, compute_type(x));
-  return zeroed ? torch::stable::new_zeros(x, parameter->sizes(), compute_type(x))
-                : torch::stable::new_empty(x, parameter->sizes(), compute_type(x));
+  return zeroed ? make_zeros(x, parameter->sizes(), compute_type(x))
+                : make_empty(x, parameter->sizes(), compute_type(x));
 }
 
 ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& x, const Optional& residual,
@@ -142,7 +143,7 @@ ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor
                    {},
                    {},
                    {},
-                   torch::stable::empty_like(x),
+                   make_like(x),
                    save_mask ? new_mask(x) : nothing(x, ScalarType::Byte),
                    new_means(x),
                    new_per_plane(x),
@@ -179,8 +180,11 @@ BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tens
   for (const auto& [t, name] : {std::pair(&var, "var"), std::pair(&scale, "scale"), std::pair(&shift, "shift")})
     check_dense(*t, planes, compute_type(x), name);
   check_dense(z, shape.N * layer.components(), ScalarType::Double, "z");
-  BackwardCall call{
-      x, Parameters(x), {}, {}, {}, {}, mean, new_per_plane(x), new_per_plane(x), new_per_plane(x), new_per_plane(x)};
+  const int64_t row = (planes + 15) / 16 * 16;  // each begins on a cache line
+  BackwardCall call{x, Parameters(x), {}, {}, {}, {}, mean, new_rows(x, 4, row, compute_type(x))};
+  auto sums = [&](int64_t i) -> void* {
+    return static_cast<char*>(call.sums.data_ptr()) + i * row * int64_t(call.sums.element_size());
+  };
   AffineArgs& k = call.affine;
   k.shape = shape;
   k.act = act_of(act);
@@ -189,12 +193,12 @@ BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tens
   k.residual = operand(residual, x, "residual");
   k.mask = mask_data(mask, x);
   k.scale = per_plane(scale, x, "scale"), k.shift = per_plane(shift, x, "shift");
-  k.dscale = per_plane(call.dscale, x, "dscale"), k.dshift = per_plane(call.dshift, x, "dshift");
+  k.dscale = {sums(0), shape.C, 1}, k.dshift = {sums(1), shape.C, 1};
   HeadGradArgs& to = call.head;
   to.head = head_args(layer, shape, mean, var, call.parameters);
   to.head.scale = scale.data_ptr(), to.head.shift = shift.data_ptr(), to.head.z = z.data_ptr();
-  to.dscale = call.dscale.data_ptr(), to.dshift = call.dshift.data_ptr();
-  if (to.head.needs_moments()) to.a = call.a.data_ptr(), to.b = call.b.data_ptr();
+  to.dscale = sums(0), to.dshift = sums(1);
+  if (to.head.needs_moments()) to.a = sums(2), to.b = sums(3);
   return call;
 }
 

@@ -57,7 +57,7 @@ struct BackwardCall {
   HeadGradArgs head;  // likewise; a and b null where nothing flows through the moments
   AffineArgs affine;  // without outputs
   Operand dx, dresidual;
-  Tensor mean, dscale, dshift, a, b;
+  Tensor mean, sums;  // sums: dscale, dshift, a and b
 
   // g is dresidual. With the mask at hand it costs nothing to calculate again: it is written in the last pass, and the
   // first leaves dy and x in the caches for it. Without, the residual would have to be read twice: it is written in the
@@ -78,7 +78,7 @@ BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tens
 // Memory for the gradient of a parameter, empty where there is none.
 Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed);
 
-inline void* data_or_null(const Tensor& t) { return t.numel() ? t.data_ptr() : nullptr; }
+inline void* data_or_null(const Tensor& t) { return t.defined() && t.numel() ? t.data_ptr() : nullptr; }
 
 template <class Device, class Types = LayerTypes>
 struct LayerOperators;
@@ -101,7 +101,16 @@ struct LayerOperators<Device, std::tuple<L...>> {
   static Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor mean, Tensor var,
                                 Tensor scale, Tensor shift, Tensor z, L... l, std::string act, bool need_dx,
                                 bool need_dresidual) {
-    const Layer layer{l...};
+    Tensor dx = need_dx ? make_like(x) : nothing(x, x.scalar_type());
+    return backward_into(dx, dy, x, residual, mask, mean, var, scale, shift, z, Layer{l...}, act, need_dx,
+                         need_dresidual);
+  }
+
+  // dx: where it goes; may be dy's memory, if dy's strides are its.
+  static Backward backward_into(Tensor dx, const Tensor& dy, const Tensor& x, const Optional& residual,
+                                const Optional& mask, const Tensor& mean, const Tensor& var, const Tensor& scale,
+                                const Tensor& shift, const Tensor& z, const Layer& layer, const std::string& act,
+                                bool need_dx, bool need_dresidual) {
     Device device(x);
     BackwardCall call =
         prepare_backward(layer, device.shape_of(x), dy, x, residual, mask, mean, var, scale, shift, z, act);
@@ -120,8 +129,7 @@ struct LayerOperators<Device, std::tuple<L...>> {
     Tensor dnorm_bias = gradient(layer.norm_bias, to.dnorm_bias);
     Tensor dgate_weight = gradient(layer.gate_weight, to.dgate_weight);
     Tensor dgate_bias = gradient(layer.gate_bias, to.dgate_bias);
-    Tensor dx = need_dx ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
-    Tensor dresidual = need_dresidual ? torch::stable::empty_like(x) : nothing(x, x.scalar_type());
+    Tensor dresidual = need_dresidual ? make_like(x) : nothing(x, x.scalar_type());
     if (need_dx) call.dx = operand(dx, x, "dx");
     if (need_dresidual) call.dresidual = operand(dresidual, x, "dresidual");
     device.backward(call);

@@ -113,30 +113,27 @@ void* dense_data(const Tensor& t, int64_t count, ScalarType type, const char* na
 
 Tensor new_rows(const Tensor& x, int64_t rows, int64_t columns, ScalarType type) {
   const int64_t sizes[] = {rows, columns};
-  return torch::stable::new_empty(x, {sizes, 2}, type);
+  return make_empty(x, {sizes, 2}, type);
 }
 
 Tensor new_per_plane(const Tensor& x) {
   const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
-  return torch::stable::new_empty(x, {sizes, 2}, compute_type(x));
+  return make_empty(x, {sizes, 2}, compute_type(x));
 }
 
 Tensor new_means(const Tensor& x) {
   const int64_t sizes[] = {x.sizes()[0], x.sizes()[1]};
-  return torch::stable::new_empty(x, {sizes, 2}, ScalarType::Double);
+  return make_empty(x, {sizes, 2}, ScalarType::Double);
 }
 
 Tensor new_mask(const Tensor& x) {
   const Shape s = shape_of(x);
   const int64_t outer = s.channels_last ? s.positions() : s.C, inner = s.channels_last ? s.C : s.positions();
   const int64_t sizes[] = {s.N, outer, (inner + 7) / 8};
-  return torch::stable::new_empty(x, {sizes, 3}, ScalarType::Byte);
+  return make_empty(x, {sizes, 3}, ScalarType::Byte);
 }
 
-Tensor nothing(const Tensor& x, ScalarType type) {
-  const int64_t sizes[] = {0};
-  return torch::stable::new_empty(x, {sizes, 1}, type);
-}
+Tensor nothing(const Tensor& x, ScalarType type) { return make_nothing(x, type); }
 
 uint8_t* mask_data(const std::optional<Tensor>& mask, const Tensor& x) {
   if (!mask) return nullptr;

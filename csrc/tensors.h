@@ -2,20 +2,10 @@
 // a kernel read out of bounds.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
-#include <optional>
-#include <string>
-
 #include "common/arguments.h"
+#include "torch_api.h"
 
 namespace fusednorm {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 Act act_of(const std::string& name);
 

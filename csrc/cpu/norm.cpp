@@ -25,7 +25,7 @@ Tensor center_of(const Tensor& mean, const Tensor& x) {
 void fill_means(const Tensor& mean, const void* running_mean, const Tensor& x) {
   const int64_t C = x.sizes()[1];
   if (!running_mean)
-    torch::stable::zero_(const_cast<Tensor&>(mean));
+    fill_zero(mean);
   else if (compute_type(x) == ScalarType::Double)
     copy_values<double, double>(mean, running_mean, mean.numel(), C);
   else
@@ -39,7 +39,7 @@ void Cpu::forward(ForwardCall& call) {
     plane_moments(call.moments);
   } else {
     fill_means(call.mean, call.head.running_mean, call.x);
-    torch::stable::zero_(call.var);
+    fill_zero(call.var);
   }
   const Tensor center = center_of(call.mean, call.x);
   call.head.m = center.data_ptr();
@@ -55,11 +55,6 @@ void Cpu::backward(BackwardCall& call) {
   plane_affine_reduce(call.reduce_pass());
   kernels().head_grad(call.head);
   if (call.dx.data) plane_affine_grad(call.grad_pass());
-}
-
-STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
-  m.impl("norm_forward.cpu", TORCH_BOX(&LayerOperators<Cpu>::norm_forward));
-  m.impl("norm_backward.cpu", TORCH_BOX(&LayerOperators<Cpu>::norm_backward));
 }
 
 }  // namespace fusednorm

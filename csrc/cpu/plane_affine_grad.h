@@ -9,7 +9,9 @@ void grad_by_source(const AffineArgs& k) {
   using A = Compute<T>;
   const bool moments = k.a.data != nullptr;
   affine_items<T>(k, [&](const auto& coefficients, const RunPointers<T>& p) {
-    const bool stream = k.shape.stream && can_stream(p.y), stream_g = k.shape.stream && p.g && can_stream(p.g);
+    // where dx takes dy's place, its lines are in the cache anyway
+    const bool stream = k.shape.stream && p.y != p.dy && can_stream(p.y),
+               stream_g = k.shape.stream && p.g && can_stream(p.g);
     sweep_masked<A>(p.mask, p.length, [&](int64_t i, auto width, uint64_t bits, auto) {
       Vec<A> g = gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
       Vec<A> dx = coefficients.get_scale(i, width) * g;

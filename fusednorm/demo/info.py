@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fusednorm
+from fusednorm.engine import eager
 
 
 def print_info(console: Console) -> None:
@@ -75,6 +76,7 @@ def _extension() -> str:
 FACTS: dict[str, Callable[[], str]] = {
     "fusednorm": lambda: fusednorm.__version__,
     "native extension": _extension,
+    "eager calls": lambda: eager.STATE,
     "torch": lambda: torch.__version__,
     "triton": _triton,
     "Python": platform.python_version,

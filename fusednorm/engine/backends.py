@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,22 @@ _forced: str | None = os.environ.get("FUSEDNORM_BACKEND") or None
 _trusted = _forced is None
 
 
+_listeners: list[Callable[[str], None]] = []
+
+
+def _force(name: str | None, trusted: bool) -> None:
+    global _forced, _trusted
+    _forced, _trusted = name, trusted
+    for listener in _listeners:
+        listener(name or "")
+
+
+def tell_choice(listener: Callable[[str], None]) -> None:
+    """Call listener with the backend that is asked for ("": none is), now and whenever that changes."""
+    _listeners.append(listener)
+    listener(_forced or "")
+
+
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Have every layer called inside the `with` run on one backend, for the whole process.
@@ -112,13 +128,12 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: no such backend, or it can't run here. A layer called inside raises ValueError when the backend
             can't take its tensor (`cpu` a tensor on a GPU, say).
     """
-    global _forced, _trusted
     before = _forced, _trusted
-    _forced, _trusted = _checked(name, "use_backend"), True
+    _force(_checked(name, "use_backend"), True)
     try:
         yield
     finally:
-        _forced, _trusted = before
+        _force(*before)
 
 
 def choose(x: Tensor) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusednorm.heads import AnyHead, Attentive, ContextGate, Head, StyleRecalibration
+from fusednorm.heads import AnyHead, ContextGate, Head
 
 from . import context, native, plain, spatial, whole_context
 from .backends import choose
@@ -32,7 +32,10 @@ def normalize(
     covered = native.covers(spec)
     family = native.NATIVE if covered else _family(head)
     y, statistics = family.apply(spec, *inputs) if wants_grad else family.run(spec, x, residual, tensors)
-    return y, _taken(head, tensors, statistics) if covered else statistics
+    if covered:
+        assert isinstance(head, Head)
+        statistics = tuple(statistics[i] for i in native.taken(head, tensors))
+    return y, statistics
 
 
 _FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.CONTEXT}
@@ -55,15 +58,6 @@ def transformed() -> bool:
     if torch.compiler.is_compiling():
         return False
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-
-
-def _taken(head: AnyHead, tensors: Tensors, statistics: Tensors) -> Tensors:
-    """Of the native operator's four statistics, those that the head takes."""
-    assert isinstance(head, Head)
-    batch = statistics[: head.updates]
-    may = isinstance(head.recalibrate, Attentive | StyleRecalibration)
-    normed = may and tensors[-4] is not None and tensors[-1] is None
-    return (*batch, *statistics[2:]) if normed else batch
 
 
 def _empty(x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensor:

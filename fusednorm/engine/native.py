@@ -78,7 +78,7 @@ def covers(spec: Spec) -> bool:
     return type(head.standardize) in known and type(head.recalibrate) in known and not head.has_function
 
 
-def _names(head: Head) -> tuple[str, ...]:
+def names(head: Head) -> tuple[str, ...]:
     """What the operators call the head's tensors, in the head's order."""
     own = STANDARDIZATIONS[type(head.standardize)][1]
     running = RUNNING if head.standardize.tensors > len(own) else ()
@@ -89,22 +89,29 @@ def layer_arguments(spec: Spec, tensors: Tensors) -> tuple[Any, ...]:
     """The layer's arguments in the order of the operators' schemas, absent tensors as None."""
     assert isinstance(spec.head, Head)
     # The cache saves 10 µs; what is compiled looks once anyway.
-    places, scalars = (_plan.__wrapped__ if torch.compiler.is_compiling() else _plan)(spec.head)
+    places, scalars = (plan.__wrapped__ if torch.compiler.is_compiling() else plan)(spec.head)
     filled = (*tensors, None)
     return (*[filled[i] for i in places], *scalars, spec.act)
 
 
 @functools.cache
-def _plan(head: Head) -> tuple[tuple[int, ...], tuple[int | float | bool, ...]]:
+def plan(head: Head) -> tuple[tuple[int, ...], tuple[int | float | bool, ...]]:
     """Where among the head's tensors each of the schemas' is, -1 for those it lacks, and the schemas' scalars."""
-    names = _names(head)
-    return tuple(names.index(name) if name in names else -1 for name in LAYER_TENSORS), _scalars(head)
+    own = names(head)
+    return tuple(own.index(name) if name in own else -1 for name in LAYER_TENSORS), _scalars(head)
+
+
+def taken(head: Head, tensors: Tensors) -> tuple[int, ...]:
+    """Of the operator's four statistics (batch_mean, batch_var, z_mean, z_var), those that the head takes."""
+    may = isinstance(head.recalibrate, Attentive | StyleRecalibration)
+    normed = may and tensors[-4] is not None and tensors[-1] is None
+    return (*range(head.updates), *((2, 3) if normed else ()))
 
 
 def _restore(head: Head, gradients: list[Tensor]) -> Tensors:
     """Gradients in the order of the head's tensors."""
     found = dict(zip(LAYER_GRADIENTS, gradients, strict=True))
-    return tuple(found.get(name) for name in _names(head))
+    return tuple(found.get(name) for name in names(head))
 
 
 def _scalars(head: Head) -> tuple[int | float | bool, ...]:

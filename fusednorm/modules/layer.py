@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusednorm import checks, functional, parts
+from fusednorm.engine import eager
 from fusednorm.parts import Part
 
 DIMS = (2, 3, 4, 5)
@@ -64,10 +65,26 @@ class _Called(nn.Module):
         def standardization(self, x: Tensor) -> Part: ...
         def recalibration(self, x: Tensor) -> Part: ...
 
+    _replay: Any = None  # its calls in eager mode, where they can be replayed
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x, residual and the result: (N, C, *positions) alike."""
+        recorded = None
+        if self._replay is not None and not torch.compiler.is_compiling():
+            recorded = self._replay(self, x, residual)
+            if isinstance(recorded, Tensor):
+                return recorded
         checks.check_input(x, self.channels, self.dims)
-        return parts.run(x, self.standardization(x), self.recalibration(x), residual, self.act)
+        standardize, recalibrate = self.standardization(x), self.recalibration(x)
+        y = parts.run(x, standardize, recalibrate, residual, self.act)
+        if recorded is False:
+            self._record(x, standardize, recalibrate)
+        return y
+
+    def _record(self, x: Tensor, standardize: Part, recalibrate: Part) -> None:
+        """After a call that went well: the next of its kind need not be checked."""
+        if not eager.record(self._replay, self, x, self.act, standardize, recalibrate):
+            self._replay = None
 
 
 class NormLayer(_Called):
@@ -81,6 +98,7 @@ class NormLayer(_Called):
     def _build(self, act: str | None, *builders: Callable[[], None]) -> None:
         nn.Module.__init__(self)
         checks.check_act(act)
+        self._replay = eager.new_replay()
         self.act = act
         for build in builders:
             build()
@@ -131,6 +149,7 @@ class RecalibratedNorm(_Called):
                 f"recalibrate: expected {standardize.channels} channels, as standardize has, got {recalibrate.channels}"
             )
         checks.check_act(act)
+        self._replay = eager.new_replay()
         self.standardize, self.recalibrate, self.act = standardize, recalibrate, act
         self.channels = standardize.channels
 

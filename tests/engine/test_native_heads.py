@@ -65,7 +65,7 @@ class Call:
     """Results, statistics and gradients of one call."""
 
     def __init__(self, backend: str, head: Head, tensors: Tensors, x: Tensor, residual: Tensor, dy: Tensor) -> None:
-        given = [i for i, name in enumerate(native._names(head)) if name in ("running_mean", "running_var", *NORM)]
+        given = [i for i, name in enumerate(native.names(head)) if name in ("running_mean", "running_var", *NORM)]
         leaves = [
             t if t is None else t.detach().clone().requires_grad_(i not in given)
             for i, t in enumerate((x, residual, *tensors), start=-2)
@@ -75,7 +75,7 @@ class Call:
         y.backward(dy)
         self.tensors = {"y": y.detach()}
         self.tensors |= {f"statistic {i}": t.to(y.dtype) for i, t in enumerate(statistics)}
-        names = ("x", "residual", *native._names(head))
+        names = ("x", "residual", *native.names(head))
         pairs = zip(names, leaves, strict=True)
         self.tensors |= {f"{name}.grad": t.grad for name, t in pairs if t is not None and t.grad is not None}
 
