@@ -23,3 +23,4 @@ class Plan:
     threads: int
     rounds: int  # samples per contender
     quick: bool
+    compile_networks: bool = False  # takes minutes for each
