@@ -43,7 +43,7 @@ class BatchNormAddAct(nn.BatchNorm2d):
         super().__init__(num_features)
         self.act = act
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         y = super().forward(x)
         if residual is not None:
             y += residual
