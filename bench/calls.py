@@ -20,11 +20,6 @@ def training(plan: Plan, section: Section, shape: Shape, dtype: Dtype, form: For
     return Case(section.value, shape, dtype, plan.layouts[0], form, Mode.train, plan.device)
 
 
-def largest(plan: Plan, count: int) -> list[tuple[Shape, Dtype]]:
-    """The plan's largest maps."""
-    return sorted(plan.maps, key=lambda entry: bytes_of(*entry), reverse=True)[:count]
-
-
 def bytes_of(shape: Shape, dtype: Dtype) -> int:
     return torch.Size(shape).numel() * getattr(torch, dtype.value).itemsize
 

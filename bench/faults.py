@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from .allocator import Malloc, environment, is_glibc
-from .calls import blank, contenders, largest, steps, training
+from .calls import blank, contenders, steps, training
 from .case import Case
 from .child import Child
 from .harness import Sample, Step, interleave
@@ -43,11 +43,10 @@ def settings() -> dict[str, dict[str, str]]:
 
 
 def run(plan: Plan) -> Iterator[Record]:
-    """Of the plan's largest map. Records of other settings than keep have their ratio to the same with keep."""
+    """Of the plan's first map. Records of other settings than keep have their ratio to the same with keep."""
     if plan.device != "cpu" or not is_glibc():
         return
-    for shape, dtype in largest(plan, 1):
-        yield from measure(plan, training(plan, Section.faults, shape, dtype, plan.forms[-1]))
+    yield from measure(plan, training(plan, Section.faults, *plan.maps[0], plan.forms[-1]))
 
 
 def measure(plan: Plan, case: Case) -> Iterator[Record]:

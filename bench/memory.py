@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .calls import blank, contenders, largest, steps, training
+from .calls import blank, contenders, steps, training
 from .case import Case, make_sets
 from .child import Child
 from .contenders import Contender
@@ -32,10 +32,10 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def run(plan: Plan) -> Iterator[Record]:
-    """Of the plan's largest map; in its first layout, since the other keeps as much."""
+    """Of the plan's first map; in its first layout, since the other keeps as much."""
     layers = plan.layers[:1] if plan.quick else plan.layers
     kinds = (Kind.fused, Kind.reference, Kind.batch_norm)
-    ((shape, dtype),) = largest(plan, 1)
+    shape, dtype = plan.maps[0]
     with peak_meter(plan.device, plan.threads) as peak:
         for form in plan.forms:
             case = training(plan, Section.memory, shape, dtype, form)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .calls import blank, contenders, largest, steps, training
+from .calls import blank, contenders, steps, training
 from .case import Case, make_sets
 from .contenders import copy_step
 from .floor import COPY_UNITS
@@ -35,10 +35,10 @@ class OnThreads:
 
 
 def run(plan: Plan) -> Iterator[Record]:
-    """Of the plan's two largest maps. Records on one thread have their ratio to the same on all: the speed-up."""
+    """Of the plan's first two maps. Records on one thread have their ratio to the same on all: the speed-up."""
     if plan.device != "cpu" or plan.threads == 1:
         return
-    for shape, dtype in largest(plan, 1 if plan.quick else 2):
+    for shape, dtype in plan.maps[: 1 if plan.quick else 2]:
         for layout in plan.layouts[: 1 if plan.quick else None]:
             case = replace(training(plan, Section.threads, shape, dtype, plan.forms[-1]), layout=layout)
             yield from measure(plan, case)

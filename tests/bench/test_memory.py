@@ -11,7 +11,7 @@ from bench.harness import Step
 from bench.memory import peak_bytes, peak_meter, saved_bytes
 from bench.names import Dtype, Form
 
-from .test_calls import LARGE, PLAN
+from .test_calls import PLAN, SMALL
 
 MIB = 1 << 20
 SLACK = MIB // 2  # the kernel counts pages for each CPU, and adds up now and then
@@ -72,9 +72,9 @@ def test_records() -> None:
     assert {name for name, _ in records} == {"an torch", "an reference", "BatchNorm2d"}
     for form, maps in ((Form.bare, 1), (Form.residual_relu, 2)):
         batch_norm = records["BatchNorm2d", form.value]
-        x = bytes_of(LARGE, Dtype.float32)
+        x = bytes_of(SMALL, Dtype.float32)
         assert batch_norm.bytes_of_x == x
-        assert batch_norm.saved_bytes == maps * x + 2 * LARGE[1] * 4
+        assert batch_norm.saved_bytes == maps * x + 2 * SMALL[1] * 4
         if sys.platform == "linux":
             assert batch_norm.peak_bytes is not None
     fused, reference = records["an torch", "bare"], records["an reference", "bare"]
