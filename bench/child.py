@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -22,10 +22,13 @@ class Child:
         """environment: all of the process's variables."""
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         with _environment(environment):
-            self._pool.submit(os.getpid).result()  # the process starts with the first call
+            self.call(os.getpid)  # the process starts with the first call
+
+    def start(self, function: Callable[..., T], *arguments: object) -> Future[T]:
+        return self._pool.submit(function, *arguments)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
-        return self._pool.submit(function, *arguments).result()
+        return self.start(function, *arguments).result()
 
     def __enter__(self) -> Child:
         return self

@@ -24,7 +24,7 @@ from .record import Record
 from .timed import timed
 
 QUICK_ROUNDS = 3
-WARMUP = 3
+WARMUP = 8  # small blocks come to lie between the large ones until there is room for both
 KINDS = (Kind.fused, Kind.batch_norm)
 
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -51,11 +51,15 @@ def run(plan: Plan) -> Iterator[Record]:
 
 def measure(plan: Plan, case: Case) -> Iterator[Record]:
     """A round is one call of every contender in every process, one process after the other."""
-    samples: dict[str, list[dict[str, Sample]]] = {name: [] for name in settings()}  # by setting, round, contender
+    variables = settings()
+    if plan.quick:
+        del variables["huge"]
+    samples: dict[str, list[dict[str, Sample]]] = {name: [] for name in variables}  # by setting, round, contender
     with contextlib.ExitStack() as stack:
-        children = {name: stack.enter_context(Child(variables)) for name, variables in settings().items()}
-        for child in children.values():
-            child.call(prepare, case, plan.layers, plan.backends, plan.threads)
+        children = {name: stack.enter_context(Child(own)) for name, own in variables.items()}
+        started = [child.start(prepare, case, plan.layers, plan.backends, plan.threads) for child in children.values()]
+        for preparation in started:  # together, since torch takes seconds to import
+            preparation.result()
         for number in range(WARMUP + (QUICK_ROUNDS if plan.quick else plan.rounds)):
             for name, child in children.items():
                 samples[name].append(child.call(one_round, number))
