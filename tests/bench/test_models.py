@@ -1,11 +1,14 @@
+from collections import Counter
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fusednorm
 from bench.models import MODELS
 from bench.names import Layer
 from bench.norms import PLACES, batch_norms, fused_norms, reference_norms
+from bench.shapes import layer_counts
 
 
 def parameters(model: nn.Module) -> int:
@@ -55,6 +58,26 @@ def test_fused_and_reference_networks_agree(network: str, layer: Layer) -> None:
         results.append((y, *torch.autograd.grad(y.sin().sum(), list(model.parameters()))))
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+class Recorder(nn.Module):
+    """A norm that only notes what it is called with."""
+
+    def __init__(self, seen: Counter[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        self.seen[tuple(x.shape)] += 1
+        return x
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_the_table_of_shapes_is_what_the_norms_see(network: str) -> None:
+    seen: Counter[tuple[int, ...]] = Counter()
+    with torch.device("meta"):
+        MODELS[network](lambda site: Recorder(seen))(torch.empty(8, 3, 224, 224))
+    assert seen == layer_counts(network, 8)
 
 
 def test_residual_and_activation_are_folded_into_every_fused_norm() -> None:
