@@ -56,6 +56,7 @@ def main(
     rounds: Annotated[int | None, typer.Option(min=2, help=f"Samples per contender. [default: {ROUNDS}]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: torch's]")] = None,
     malloc: Annotated[Malloc, typer.Option(help="What glibc does with freed memory.")] = Malloc.keep,
+    compile_networks: Annotated[bool, typer.Option("--compile-networks", help="Takes minutes for each.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few shapes and rounds, little compiled.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print each contender's quartiles too.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Store the records here.")] = None,
@@ -77,7 +78,7 @@ def main(
         maps += [(shape, Dtype.bfloat16) for shape in found_shapes if shape in large]
     found_layers, found_layouts = _names(layers, Layer), _names(layouts, Layout)
     found_modes, found_forms = _names(modes, Mode), _names(forms, Form)
-    kinds = KINDS if contenders is None else _names(contenders, Kind)
+    kinds = KINDS if contenders is None else _names(contenders, Kind, "contender")
     if device == "cpu":  # where it has nothing to choose from
         kinds = tuple(kind for kind in kinds if kind is not Kind.max_autotune)
     for path in (json_path, csv_path):
@@ -104,11 +105,12 @@ def main(
         modes=found_modes,
         forms=found_forms,
         kinds=kinds,
-        backends=_backends(backends, device),
+        backends=_backends(backends, device, quick),
         device=device,
         threads=torch.get_num_threads(),
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         quick=quick,
+        compile_networks=compile_networks,
     )
     console = Console(width=None if sys.stdout.isatty() else _PAGE)
     about = stamp.collect(allocator=describe(malloc))
@@ -144,18 +146,19 @@ def _parsed(parse: Callable[[str], T], text: str) -> T:
         raise typer.BadParameter(str(error)) from None
 
 
-def _names(text: str, known: type[E]) -> tuple[E, ...]:
-    return _parsed(lambda text: parse_names(text, known, known.__name__.lower()), text)
+def _names(text: str, known: type[E], what: str = "") -> tuple[E, ...]:
+    return _parsed(lambda text: parse_names(text, known, what or known.__name__.lower()), text)
 
 
-def _backends(text: str | None, device: str) -> tuple[str, ...]:
-    """Those asked for, or all that can run on the device; Triton's interpreter is for tests alone."""
+def _backends(text: str | None, device: str, quick: bool) -> tuple[str, ...]:
+    """Those asked for, or all that can run on the device, the best first; Triton's interpreter is for tests alone."""
     import fusednorm
 
     here = fusednorm.backends()
     if text is None:
         sensible = ("cpu", "torch") if device == "cpu" else ("cuda", "triton", "torch")
-        return tuple(name for name in sensible if here[name].available)
+        found = tuple(name for name in sensible if here[name].available)
+        return found[:1] if quick else found
     names = _parsed(lambda text: checked_names(text, here, "backend"), text)
     for name in names:
         if not here[name].available:

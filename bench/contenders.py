@@ -132,6 +132,15 @@ def make_layer(
     return found
 
 
+def fits(layer: Layer, channels: int) -> bool:
+    """Whether the layer can have so many channels: groups have to divide them."""
+    try:
+        LAYERS[layer].make(fusednorm.reference, channels, None)
+    except ValueError:
+        return False
+    return True
+
+
 def make_shared(channels: int, form: Form, dtype: Dtype, kinds: Sequence[Kind]) -> list[Contender]:
     """The contenders of no layer. GroupNorm wants parameters of the map's type."""
     found = []
@@ -189,7 +198,7 @@ def on_backend(module: nn.Module, backend: str) -> Call:
     return call
 
 
-def compiled(module: nn.Module, kind: Kind) -> Call:
+def compiled(module: nn.Module, kind: Kind, *, backend: str = "inductor") -> Call:
     """torch.compile of the module, as one graph for one shape.
 
     Dynamo keeps what it compiled, with its guards, on the code object that was called; the one of nn.Module's call is
@@ -205,7 +214,7 @@ def compiled(module: nn.Module, kind: Kind) -> Call:
     assert isinstance(call, FunctionType)
     call.__code__ = call.__code__.replace(co_name=f"call_{id(module)}")
     mode = "max-autotune-no-cudagraphs" if kind is Kind.max_autotune else None
-    result: Call = torch.compile(call, fullgraph=True, dynamic=False, mode=mode)
+    result: Call = torch.compile(call, fullgraph=True, dynamic=False, backend=backend, mode=mode)
     return result
 
 

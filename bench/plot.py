@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from .names import Dtype, Kind, Mode, Section
 from .record import Record
 from .store import read_json
-from .summary import Group, geometric_mean, groups
+from .summary import Group, geometric_mean, main_groups
 
 COPY = Kind.copy.value
+BACKENDS = ("cuda", "triton", "torch")
 _SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -33,7 +34,7 @@ def plot(records: Sequence[Record], stamp: Mapping[str, str], folder: Path) -> I
     for section in (Section.layers, Section.networks):
         found = [
             group
-            for group in groups(of[section])
+            for group in main_groups(of[section])
             if group.own[0].dtype == Dtype.float32.value and group.own[0].mode in ("", Mode.train.value)
         ]
         if any(group.rivals for group in found):
@@ -60,7 +61,10 @@ def _bandwidth(axes: Axes, records: Sequence[Record], caches: Mapping[str, int])
             axes.axvline(size, color="gray", linestyle=":")
             axes.annotate(name, (size, 1), xycoords=("data", "axes fraction"), va="bottom", ha="center", fontsize=8)
     one = records[0]
-    axes.set(xscale="log", yscale="log", xlabel="bytes of x", ylabel="floor's bytes over time, GB/s")
+    axes.set(yscale="log", xlabel="KiB of x", ylabel="floor's bytes over time, GB/s")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda size, _: f"{size / 1024:.0f}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title(f"{one.form}, {one.mode}, {one.dtype}, {one.layout}", pad=18)
     axes.legend(fontsize=8)
 
@@ -86,6 +90,7 @@ def _bars(axes: Axes, found: Sequence[Group]) -> None:
         of = f"{group.own[0].network} {group.fused}".strip()
         for rival in group.rivals:
             kind = rival.removeprefix(f"{group.own[0].layer} ")
+            kind = f"fused, {kind}" if kind in BACKENDS else kind
             ratios.setdefault(kind, {}).setdefault(of, []).extend(group.ratios(rival))
     places = list(dict.fromkeys(of for values in ratios.values() for of in values))
     width = 0.8 / max(len(ratios), 1)
@@ -96,6 +101,8 @@ def _bars(axes: Axes, found: Sequence[Group]) -> None:
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(len(places)), places, rotation=30, ha="right")
     axes.set(yscale="log", ylabel="time over the fused layer's (above 1: fused is faster)")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend(fontsize=7)
 
 

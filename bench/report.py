@@ -11,7 +11,7 @@ from .names import Section
 from .record import Record
 from .shapes import CPU_BATCH, USUAL_BATCH
 from .shapes import text as shape_text
-from .summary import Group, geometric_mean, groups
+from .summary import Group, geometric_mean, groups, main_groups
 
 MIB = 1 << 20
 
@@ -25,10 +25,8 @@ def stamp_table(stamp: Mapping[str, str]) -> Table:
 
 def tables(section: Section, records: Sequence[Record], stamp: Mapping[str, str], *, verbose: bool) -> Iterator[Table]:
     if section in (Section.layers, Section.sweep):
-        main = {record.layer: record.backend for record in reversed(records) if record.backend}  # the first of each
-        for group in groups(records):
-            if verbose or group.own[0].backend == main[group.own[0].layer]:
-                yield ratio_table(group, stamp)
+        for group in groups(records) if verbose else main_groups(records):
+            yield ratio_table(group, stamp)
     if verbose or section not in (Section.layers, Section.sweep):
         yield record_table(section, records)
 

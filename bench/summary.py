@@ -56,6 +56,12 @@ def groups(records: Sequence[Record]) -> Iterator[Group]:
             yield Group(fused, [r for r in found if r.name == fused or fused in r.ratios])
 
 
+def main_groups(records: Sequence[Record]) -> Iterator[Group]:
+    """Those of the backend that was measured first: of several, the one that users get."""
+    backends = [record.backend for record in records if record.backend]
+    return (group for group in groups(records) if group.own[0].backend == backends[0])
+
+
 def geometric_mean(values: Iterable[float]) -> float | None:
     """None of nothing."""
     values = list(values)
