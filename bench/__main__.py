@@ -92,7 +92,9 @@ def main(
     from . import report, stamp, store
     from .agreement import DisagreementError
     from .plan import Plan
+    from .record import Record
     from .sections import runner
+    from .summary import where
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: PyTorch finds no CUDA device here")
@@ -115,21 +117,28 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else _PAGE)
     about = stamp.collect(allocator=describe(malloc))
     console.print(report.stamp_table(about))
-    records = []
+    progress = Console(stderr=True)
+    records: list[Record] = []
+
+    def keep() -> None:
+        if json_path is not None:
+            store.write_json(json_path, [store.run_of(about, plan, records)])
+
     for section in sections or list(Section):
-        found = []
+        before = len(records)
         try:
             for record in runner(section)(plan):
-                found.append(record)
+                if len(records) == before or where(records[-1]) != where(record):  # a run takes long, or is cut short
+                    progress.print(report.described(record), style="dim", markup=False)
+                    keep()
+                records.append(record)
         except DisagreementError as error:
-            console.print(str(error), style="red", markup=False)
+            progress.print(str(error), style="red", markup=False)
             raise typer.Exit(1) from None
-        records += found
-        for table in report.tables(section, found, about, verbose=verbose):
+        for table in report.tables(section, records[before:], about, verbose=verbose):
             console.print()
             console.print(table)
-        if json_path is not None:  # after each section: a run cut short has something to show
-            store.write_json(json_path, [store.run_of(about, plan, records)])
+    keep()
     if csv_path is not None:
         store.write_csv(csv_path, records)
     if plot_folder is not None:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .record import Ratio, Record
-from .shapes import text
+from .report import described
 from .store import Run, read_json
 
 TOLERANCE = 0.05
@@ -81,9 +81,8 @@ def _half_width(ratio: Ratio) -> float:
     return (high - low) / 2 / median
 
 
-def _described(r: Record) -> str:
-    about = (r.section, r.setting, r.form, r.mode, r.dtype, r.layout, text(r.shape), r.network, f"{r.threads} threads")
-    return f"{r.name} ({', '.join(part for part in about if part)})"
+def _described(record: Record) -> str:
+    return f"{record.name} ({described(record)})"
 
 
 def _table(title: str, found: list[Change]) -> Table:

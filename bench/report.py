@@ -23,6 +23,12 @@ def stamp_table(stamp: Mapping[str, str]) -> Table:
     return table
 
 
+def described(r: Record) -> str:
+    """The case that it is of."""
+    about = (r.section, r.setting, r.form, r.mode, r.dtype, r.layout, shape_text(r.shape), r.network)
+    return ", ".join([part for part in about if part] + [f"{r.threads} threads"])
+
+
 def tables(section: Section, records: Sequence[Record], stamp: Mapping[str, str], *, verbose: bool) -> Iterator[Table]:
     if section in (Section.layers, Section.sweep):
         for group in groups(records) if verbose else main_groups(records):
