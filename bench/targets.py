@@ -16,7 +16,7 @@ import typer
 
 from .names import Dtype, Form, Kind, Layout, Mode, Section
 from .record import Record
-from .shapes import LARGE, batch_for, named_shapes, text
+from .shapes import LARGE, batch_for, layer_counts, named_shapes, text
 from .store import read_json
 from .summary import Group, geometric_mean, main_groups
 
@@ -61,7 +61,7 @@ def over_floor(dtype: Dtype) -> Callable[[Sequence[Record]], Iterator[Figure]]:
 def mean_ratio(
     kind: Kind, forms: Sequence[Form] = tuple(Form), layouts: Sequence[Layout] = tuple(Layout)
 ) -> Callable[[Sequence[Record]], Iterator[Figure]]:
-    """Geometric mean over ResNet-50's shapes and these layouts, of each layer."""
+    """Geometric mean over ResNet-50's shapes and these layouts, of each layer; of fewer it would be another figure."""
 
     def figures(records: Sequence[Record]) -> Iterator[Figure]:
         found: dict[str, list[float]] = {}
@@ -70,7 +70,8 @@ def mean_ratio(
             if wanted and rival.shape in named_shapes("resnet50", batch_for(rival.device)):
                 found.setdefault(group.fused, []).append(rival.ratios[group.fused][1])
         for fused, ratios in found.items():
-            yield geometric_mean(ratios) or math.nan, f"{fused}, {len(ratios)} cases"
+            if len(ratios) == len(layer_counts("resnet50", 1)) * len(layouts) * len(forms):
+                yield geometric_mean(ratios) or math.nan, f"{fused}, {len(ratios)} cases"
 
     return figures
 

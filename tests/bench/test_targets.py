@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from bench.record import Record
+from bench.shapes import named_shapes
 from bench.targets import TARGETS, rows
 
 LARGE = (16, 256, 56, 56)
@@ -25,6 +26,12 @@ def rival(contender: str, ratio: float, base: Record = SMALL, **other: object) -
     return replace(record, **other)  # type: ignore[arg-type]
 
 
+def everywhere(contender: str, ratio: float, layout: str) -> list[Record]:
+    """On all shapes of ResNet-50."""
+    bases = [replace(SMALL, shape=shape, layout=layout) for shape in named_shapes("resnet50", 8)]
+    return [record for base in bases for record in (base, rival(contender, ratio, base))]
+
+
 def row(records: list[Record], start: str) -> str:
     (line,) = (line for line in rows(records) if line.startswith(f"| {start}"))
     return line
@@ -47,21 +54,17 @@ def test_over_the_floor_the_worst_of_the_large_shapes_counts() -> None:
 
 
 def test_means_are_geometric_over_the_networks_shapes_and_layouts() -> None:
-    last = {"layout": "channels_last"}
-    records = [
-        *(SMALL, rival("compiled", 4.0)),
-        *(replace(SMALL, layout="channels_last"), rival("compiled", 9.0, **last)),
-        *(FUSED, rival("compiled", 100.0, FUSED)),
-    ]
-    assert "6.00 (an cpu, 2 cases) | met" in row(records, "torch.compile, with residual")
+    records = [*everywhere("compiled", 4.0, "nchw"), *everywhere("compiled", 9.0, "channels_last")]
+    records += [FUSED, rival("compiled", 100.0, FUSED)]
+    assert "6.00 (an cpu, 24 cases) | met" in row(records, "torch.compile, with residual")
     assert "not measured" in row(records, "torch.compile, layer alone")
+    assert "not measured" in row(records[2:], "torch.compile, with residual"), "a shape is missing"
 
 
 def test_channels_last_has_a_bound_of_its_own() -> None:
-    last = replace(SMALL, layout="channels_last")
-    records = [last, rival("BatchNorm2d", 1.5, last, layer="")]
+    records = [*everywhere("BatchNorm2d", 1.5, "nchw"), *everywhere("BatchNorm2d", 1.5, "channels_last")]
     assert "missed" in row(records, "nn.BatchNorm2d + add")
-    assert "met" in row(records, "the same in channels_last")
+    assert "1.50 (an cpu, 12 cases) | met" in row(records, "the same in channels_last")
 
 
 def test_a_single_shape_on_which_fused_loses_is_told() -> None:
