@@ -9,8 +9,11 @@ NATIVE := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inc' -o -na
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 GPU_FLAGS ?=
+BENCH_FLAGS ?=
+BENCH_BASELINE ?= $(lastword $(sort $(wildcard bench/results/quick-*.json)))
+CHECK_FLAGS ?= --margin 3 --tolerance 1
 
-.PHONY: demo test test-all check-cuda check-kernels gpu lint format bench clean help
+.PHONY: demo test test-all check-cuda check-kernels gpu lint format bench bench-check microbench clean help
 
 help:
 	@echo "make demo    train a small network three ways on real images: BatchNorm, AN in plain PyTorch, AN fused"
@@ -20,7 +23,9 @@ help:
 	@echo "make gpu     build, check, time and test on a GPU, in the environment that there is"
 	@echo "make lint    ruff, mypy and clang-format, checking"
 	@echo "make format  ruff and clang-format, writing"
-	@echo "make bench   the benchmark of Attentive Normalization on this machine"
+	@echo "make bench   the benchmark on this machine, into build/bench; BENCH_FLAGS=--quick in two minutes"
+	@echo "make bench-check    whether ratios got worse than in the stored run"
+	@echo "make microbench     the same cases for pytest-benchmark, whose JSON compares two commits"
 	@echo "make clean   remove what the others made"
 
 # torch first: the extension is built against it, in this environment (--no-build-isolation), not against a second copy.
@@ -77,7 +82,22 @@ format: $(VENV)/ready
 	$(BIN)/clang-format -i $(NATIVE)
 
 bench: $(VENV)/ready
-	$(BIN)/python -m bench an
+	@mkdir -p build/bench
+	$(BIN)/python -m bench --json build/bench/run.json --csv build/bench/run.csv --plot build/bench $(BENCH_FLAGS)
+
+# Ratios of a run against the newest stored one: wide margins, as another machine has other ratios.
+# A check that tells more, on the machine of a stored run:
+#   make bench-check BENCH_FLAGS=layers BENCH_BASELINE=bench/results/<run>.json CHECK_FLAGS=
+bench-check: BENCH_FLAGS = layers --quick
+bench-check: $(VENV)/ready
+	@test -f "$(BENCH_BASELINE)" || { echo "BENCH_BASELINE: no stored run '$(BENCH_BASELINE)'"; exit 1; }
+	@mkdir -p build/bench
+	$(BIN)/python -m bench $(BENCH_FLAGS) --json build/bench/check.json
+	$(BIN)/python -m bench.compare $(BENCH_BASELINE) build/bench/check.json $(CHECK_FLAGS)
+
+microbench: $(VENV)/ready
+	@mkdir -p build/bench
+	$(BIN)/python -m pytest tests/microbench --benchmark-only --benchmark-json build/bench/microbench.json $(TEST_FLAGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info fusednorm/_C*.so fusednorm/_cuda*.so fusednorm/_eager*.so demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

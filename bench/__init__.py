@@ -1,1 +1,1 @@
-"""Benchmarks, run from the repository's root: `python -m bench an`. Not part of the installed library."""
+"""Benchmarks, run from the repository's root: `python -m bench`. Not part of the installed library."""

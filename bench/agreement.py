@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .contenders import Inputs
-from .shapes import Dtype
+from .contenders import Call, Inputs
+from .names import Dtype, Form, Mode
 
 # Largest difference let through, relative to the tensor's largest value. Half types round x's statistics,
 # the output and each intermediate of the reference.
@@ -22,12 +22,16 @@ def away_from_kink(dy: Tensor, z: Tensor, margin: float) -> Tensor:
     return dy.masked_fill(z.abs() < margin, 0)
 
 
-def results(module: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """Output and every gradient of one training step, by name."""
-    parameters = {name.removeprefix("_orig_mod."): p for name, p in module.named_parameters()}
-    y = module(inputs.x, inputs.residual)
-    gradients = torch.autograd.grad(y, [inputs.x, inputs.residual, *parameters.values()], inputs.dy)
-    names = ["dx", "dresidual", *[f"d{name}" for name in parameters]]
+def results(call: Call, module: nn.Module, inputs: Inputs, form: Form, mode: Mode) -> dict[str, Tensor]:
+    """Output and, of a training step, every gradient by name."""
+    arguments = inputs.arguments(form)
+    with torch.set_grad_enabled(mode is not Mode.eval):
+        y = call(*arguments)
+    if mode is not Mode.train:
+        return {"y": y.detach()}
+    parameters = dict(module.named_parameters())
+    gradients = torch.autograd.grad(y, [*arguments, *parameters.values()], inputs.dy)
+    names = ["dx", "dresidual"][: len(arguments)] + [f"d{name}" for name in parameters]
     return {"y": y.detach()} | dict(zip(names, gradients, strict=True))
 
 

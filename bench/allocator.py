@@ -23,7 +23,6 @@ class Malloc(str, Enum):
 
     keep = "keep"
     default = "default"
-    both = "both"
 
 
 def is_glibc() -> bool:

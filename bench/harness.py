@@ -6,7 +6,7 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 try:
@@ -79,9 +79,17 @@ def interleave(
 
 def quartiles(samples: Sequence[Sample]) -> Quartiles:
     """Quartiles of the seconds; at least two samples."""
-    return Quartiles(*statistics.quantiles((s.seconds for s in samples), n=4, method="inclusive"))
+    return _quartiles(s.seconds for s in samples)
+
+
+def ratio_quartiles(samples: Sequence[Sample], base: Sequence[Sample]) -> Quartiles:
+    """Quartiles over the rounds of (seconds of one contender / seconds of the base in the same round)."""
+    return _quartiles(s.seconds / b.seconds for s, b in zip(samples, base, strict=True))
 
 
 def median_ratio(samples: Sequence[Sample], base: Sequence[Sample]) -> float:
-    """Median over the rounds of (seconds of one contender / seconds of the base in the same round)."""
-    return statistics.median(s.seconds / b.seconds for s, b in zip(samples, base, strict=True))
+    return ratio_quartiles(samples, base).median
+
+
+def _quartiles(values: Iterable[float]) -> Quartiles:
+    return Quartiles(*statistics.quantiles(values, n=4, method="inclusive"))

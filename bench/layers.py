@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from .shapes import Layer
+from .floor import floor_units
+from .names import Form, Layer, Mode
 
 Make = Callable[[Any, int, "str | None"], nn.Module]
 
@@ -17,12 +18,22 @@ Make = Callable[[Any, int, "str | None"], nn.Module]
 class Entry:
     """A layer: (namespace, channels, act) -> module, and its passes over x in units, forward and backward.
 
-    The passes are those that its docstring counts, without a residual.
+    The passes are those that its docstring counts, without a residual; `evaluation` None: as many as forward.
     """
 
     make: Make
     forward: int = 3  # moments: read x; affine: read x, write y
     backward: int = 5  # sums: read dy, x; gradient: read dy, x, write dx
+    evaluation: int | None = None
+
+    def units(self, form: Form, mode: Mode) -> int:
+        return floor_units(
+            residual=form is Form.residual_relu,
+            mode=mode,
+            forward_units=self.forward,
+            backward_units=self.backward,
+            eval_units=self.evaluation,
+        )
 
 
 def _recalibrated(recalibrate: Callable[[Any, int], nn.Module]) -> Make:
@@ -38,7 +49,8 @@ def _recalibrated(recalibrate: Callable[[Any, int], nn.Module]) -> Make:
 LAYERS: dict[Layer, Entry] = {
     Layer.an: Entry(lambda ns, C, act: ns.AttentiveBatchNorm2d(C, act=act)),
     Layer.an_gn: Entry(lambda ns, C, act: ns.AttentiveGroupNorm(32, C, act=act)),
-    Layer.bn: Entry(lambda ns, C, act: ns.BatchNorm2d(C, act=act)),
+    # running statistics are there before x is
+    Layer.bn: Entry(lambda ns, C, act: ns.BatchNorm2d(C, act=act), evaluation=2),
     Layer.gn: Entry(lambda ns, C, act: ns.GroupNorm(32, C, act=act)),
     Layer.rbn: Entry(lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, act=act)),
     Layer.rbn_std: Entry(lambda ns, C, act: ns.RepresentativeBatchNorm2d(C, center="std", scale="std", act=act)),

@@ -1,47 +1,19 @@
-"""Results as tables and as JSON."""
+"""Records as tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from .names import Section
+from .record import Record
+from .shapes import CPU_BATCH, USUAL_BATCH
+from .shapes import text as shape_text
+from .summary import Group, geometric_mean, groups, main_groups
+
 MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contender."""
-
-    name: str
-    median_ms: float
-    low_ms: float  # first and third quartile
-    high_ms: float
-    over_fused: float  # median of the per-round ratios of time
-    over_floor: float
-    page_faults: float  # median, a call
-    max_difference: float | None  # from the reference; None where there is nothing to compare
-
-
-@dataclass(frozen=True)
-class Result:
-    """One layer, shape, type and layout."""
-
-    layer: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
-    rounds: int
-    bytes_of_x: int
-    copy_gb_per_s: float  # read + write
-    floor_units: int
-    floor_ms: float
-    rows: list[Row]
 
 
 def stamp_table(stamp: Mapping[str, str]) -> Table:
@@ -51,44 +23,103 @@ def stamp_table(stamp: Mapping[str, str]) -> Table:
     return table
 
 
-def result_table(result: Result, stamp: Mapping[str, str]) -> Table:
-    shape = "x".join(str(size) for size in result.shape)
+def described(r: Record) -> str:
+    """The case that it is of."""
+    about = (r.section, r.setting, r.form, r.mode, r.dtype, r.layout, shape_text(r.shape), r.network)
+    return ", ".join([part for part in about if part] + [f"{r.threads} threads"])
+
+
+def tables(section: Section, records: Sequence[Record], stamp: Mapping[str, str], *, verbose: bool) -> Iterator[Table]:
+    if section in (Section.layers, Section.sweep):
+        for group in groups(records) if verbose else main_groups(records):
+            yield ratio_table(group, stamp)
+    if verbose or section not in (Section.layers, Section.sweep):
+        yield record_table(section, records)
+
+
+def ratio_table(group: Group, stamp: Mapping[str, str]) -> Table:
+    """Shapes against contenders: how many times a contender's time is the fused layer's."""
+    one = group.own[0]
     table = Table(
-        title=f"{result.layer} with residual and ReLU, forward + backward, "
-        f"{shape} {result.dtype} {result.layout}\nallocator: {stamp['allocator']}",
-        caption=f"{stamp['threads']} threads, {result.rounds} rounds; x {result.bytes_of_x / MIB:.1f} MiB, "
-        f"copy {result.copy_gb_per_s:.1f} GB/s, floor {result.floor_units} units = {result.floor_ms:.3g} ms",
+        title=f"{one.section}: {group.fused}, {one.form}, {one.mode}, {one.dtype}, {one.layout}"
+        + f"{', ' + one.setting if one.setting else ''}: time of each over fused (below 1, !: fused is slower)",
+        caption=f"{one.device}, {one.threads} threads, {one.rounds} rounds, medians; "
+        f"{'' if one.device != 'cpu' else f'networks at batch {CPU_BATCH}, usually {USUAL_BATCH} a GPU; '}"
+        f"floor {one.floor_units} units; allocator: {stamp['allocator']}",
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("contender")
-    for heading in ("median ms", "quartiles ms", "/ fused", "/ floor", "page faults", "max diff"):
+    table.add_column("shape")
+    for heading in ("MiB", "fused ms", "/ floor", "copy GB/s", "faults", "ops", *group.rivals):
         table.add_column(heading, justify="right")
-    for row in result.rows:
+    for own in group.own:
+        rivals = [group.rival(name, own) for name in group.rivals]
         table.add_row(
-            row.name,
-            f"{row.median_ms:.3f}",
-            f"{row.low_ms:.3f} - {row.high_ms:.3f}",
-            f"{row.over_fused:.2f}",
-            f"{row.over_floor:.2f}",
-            f"{row.page_faults:.0f}",
-            "-" if row.max_difference is None else f"{row.max_difference:.1e}",
+            shape_text(own.shape),
+            _number(own.bytes_of_x and own.bytes_of_x / MIB),
+            _number(own.median_ms, 3),
+            _number(own.over_floor),
+            _number(own.copy_gb_per_s, 1),
+            _number(own.page_faults, 0),
+            _number(own.operators, 0),
+            *(_ratio(None if rival is None else rival.ratios[group.fused][1]) for rival in rivals),
         )
+    table.add_section()
+    over_floor = geometric_mean(own.over_floor for own in group.own if own.over_floor)
+    means = [_ratio(geometric_mean(group.ratios(name))) for name in group.rivals]
+    table.add_row("geometric mean", "", "", _number(over_floor), "", "", "", *means)
     return table
 
 
-# A run is one process: one stamp and its results. A file holds a list of runs, since the settings of the
-# allocator take a process each.
+def record_table(section: Section, records: Sequence[Record]) -> Table:
+    """A line for each contender, with whatever the section measures."""
+    told = [
+        name
+        for name in ("layout", "form", "mode", "dtype", "shape", "network", "setting", "threads")
+        if len({getattr(record, name) for record in records}) > 1
+    ]
+    figures = {name: show for name, show in _FIGURES.items() if any(getattr(r, name) is not None for r in records)}
+    table = Table(title=section.value, title_justify="left")
+    for heading in ("contender", *told):
+        table.add_column(heading)
+    for heading in (*(name.replace("_", " ") for name in figures), "ratio to fused"):
+        table.add_column(heading, justify="right")
+    for record in records:
+        cells = [shape_text(record.shape) if name == "shape" else str(getattr(record, name)) for name in told]
+        values = [_number(getattr(record, name), digits, scale) for name, (digits, scale) in figures.items()]
+        table.add_row(record.name, *cells, *values, _all_ratios(record))
+    return table
 
 
-def run_record(stamp: Mapping[str, str], results: Sequence[Result]) -> dict[str, Any]:
-    return {"stamp": dict(stamp), "results": [asdict(result) for result in results]}
+# Digits after the point, and what a figure is divided by.
+_FIGURES: dict[str, tuple[int, float]] = {
+    "median_ms": (3, 1),
+    "low_ms": (3, 1),
+    "high_ms": (3, 1),
+    "over_floor": (2, 1),
+    "page_faults": (0, 1),
+    "operators": (0, 1),
+    "host_us": (1, 1),
+    "bytes_of_x": (0, 1),
+    "saved_bytes": (0, 1),
+    "peak_bytes": (0, 1),
+    "max_difference": (7, 1),
+}
 
 
-def write_json(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text(json.dumps(runs, indent=1) + "\n")
+def _all_ratios(record: Record) -> Text:
+    found = Text()
+    for number, (name, (low, median, high)) in enumerate(record.ratios.items()):
+        found.append("\n" if number else "")
+        found.append(f"{name} ").append(_ratio(median)).append(f" ({low:.2f} - {high:.2f})")
+    return found
 
 
-def read_json(path: Path) -> list[dict[str, Any]]:
-    runs: list[dict[str, Any]] = json.loads(path.read_text())
-    return runs
+def _number(value: float | None, digits: int = 2, scale: float = 1) -> str:
+    return "-" if value is None else f"{value / scale:.{digits}f}"
+
+
+def _ratio(value: float | None) -> Text:
+    if value is None:
+        return Text("-")
+    return Text(f"{value:.2f}") if value >= 1 else Text(f"!{value:.2f}", style="bold red")

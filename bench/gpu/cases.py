@@ -12,7 +12,8 @@ from torch import nn
 
 from bench.layers import LAYERS as FURTHER_LAYERS
 from bench.layers import Entry
-from bench.shapes import Layer, Shape
+from bench.names import Layer
+from bench.shapes import Shape
 
 TYPES = ("float32", "bfloat16", "float16")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.shapes import LAYOUTS
+from bench.names import LAYOUTS
 
 from .setting import Setting
 

@@ -13,6 +13,7 @@ from bench.harness import Measure, Sample, Step, interleave, quartiles
 
 from .cases import LAYERS, Case
 from .setting import Setting, first_line
+from .timing import captured
 from .training import modules, step_of
 
 CALLS = 50  # timed as one
@@ -73,20 +74,6 @@ def forward_of(module: torch.nn.Module, backend: str | None, inputs: Inputs) -> 
             return forward()
 
     return forward if backend is None else on_backend
-
-
-def captured(step: Step) -> Step:
-    """The step as a CUDA graph; the warm-up on another stream is what capturing asks for."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
 
 
 def many_calls(device: str, calls: int) -> Measure:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.harness import Sample, Step, interleave, quartiles
-from bench.shapes import LAYOUTS
+from bench.names import LAYOUTS
 from fusednorm.engine import native
 from fusednorm.engine.function import Spec
 from fusednorm.heads import Affine, Batch, Head

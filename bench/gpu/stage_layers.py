@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from bench.shapes import LAYOUTS
+from bench.names import LAYOUTS
 
 from .cases import FURTHER, LAYERS, RESNET, TYPES, Case
 from .setting import Setting

@@ -79,3 +79,17 @@ def in_turn(steps: list[Step]) -> Step:
     """A step that is another of `steps` at each call."""
     turn: Callable[[], Step] = itertools.cycle(steps).__next__
     return lambda: turn()()
+
+
+def captured(step: Step) -> Step:
+    """The step as a CUDA graph; the warm-up on another stream is what capturing asks for."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

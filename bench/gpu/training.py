@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import fusednorm
-from bench.contenders import BatchNormAddReLU, Inputs, copy_step, make_inputs, training_step
+from bench.contenders import AddReLU, BatchNormAddReLU, Inputs, copy_step, make_inputs, training_step
 from bench.floor import COPY_UNITS, floor_seconds, floor_units
 from bench.harness import Sample, Step, interleave, median_ratio, quartiles
 
@@ -19,20 +19,6 @@ BATCH_NORM = "BatchNorm + add + ReLU"
 GROUP_NORM = "GroupNorm + add + ReLU"
 
 
-class GroupNormAddReLU(nn.Module):
-    """As BatchNormAddReLU; torch's kernels want parameters of the map's type."""
-
-    def __init__(self, channels: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(groups(channels), channels, dtype=dtype)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        y = self.norm(x)
-        y += residual
-        return self.act(y)
-
-
 def modules(setting: Setting, case: Case) -> dict[str, tuple[nn.Module, str | None]]:
     """Name -> module, and the backend it has to run on: ours, and what networks have in our place."""
     channels = case.shape[1]
@@ -41,7 +27,8 @@ def modules(setting: Setting, case: Case) -> dict[str, tuple[nn.Module, str | No
     found: dict[str, tuple[nn.Module, str | None]] = {backend: (fused, backend) for backend in setting.backends()}
     found[BATCH_NORM] = (BatchNormAddReLU(channels), None)
     if "Group" in case.layer:
-        found[GROUP_NORM] = (GroupNormAddReLU(channels, getattr(torch, case.dtype)), None)
+        norm = nn.GroupNorm(groups(channels), channels, dtype=getattr(torch, case.dtype))  # as torch's kernels want it
+        found[GROUP_NORM] = (AddReLU(norm), None)
     return {name: (module.to(setting.device), backend) for name, (module, backend) in found.items()}
 
 

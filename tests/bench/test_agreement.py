@@ -1,10 +1,12 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 
 from bench.agreement import away_from_kink, max_difference, results
 from bench.contenders import BatchNormAddReLU, make_inputs
+from bench.names import Form, Mode
 
 
 def test_difference_is_relative_to_the_tensors_largest_value() -> None:
@@ -30,7 +32,7 @@ def test_no_gradient_near_the_kink() -> None:
 def test_results_are_those_of_autograd() -> None:
     inputs = make_inputs((2, 3, 4, 4), torch.float32, "nchw")
     module = BatchNormAddReLU(3)
-    got = results(module, inputs)
+    got = results(module, module, inputs, Form.residual_relu, Mode.train)
     assert list(got) == ["y", "dx", "dresidual", "dnorm.weight", "dnorm.bias"]
 
     y = nn.functional.relu(module.norm(inputs.x) + inputs.residual)
@@ -39,3 +41,18 @@ def test_results_are_those_of_autograd() -> None:
     torch.testing.assert_close(got["dx"], inputs.x.grad)
     torch.testing.assert_close(got["dresidual"], inputs.residual.grad)
     torch.testing.assert_close(got["dnorm.weight"], module.norm.weight.grad)
+
+
+def test_a_layer_alone_has_no_residual() -> None:
+    norm = nn.BatchNorm2d(3)
+    got = results(norm, norm, make_inputs((2, 3, 4, 4), torch.float32, "nchw"), Form.bare, Mode.train)
+    assert list(got) == ["y", "dx", "dweight", "dbias"]
+
+
+@pytest.mark.parametrize("mode", [Mode.forward, Mode.eval])
+def test_without_backward_there_is_the_output_alone(mode: Mode) -> None:
+    seen: list[bool] = []
+    norm = nn.BatchNorm2d(3)
+    norm.register_forward_hook(lambda module, arguments, y: seen.append(y.requires_grad))
+    assert list(results(norm, norm, make_inputs((2, 3, 4, 4), torch.float32, "nchw"), Form.bare, mode)) == ["y"]
+    assert seen == [mode is Mode.forward]

@@ -1,0 +1,63 @@
+"""Some of a case's contenders, for the sections that ask for more than the time of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .case import Case, build, make_sets
+from .contenders import Contender, step_of
+from .harness import Step
+from .names import Dtype, Form, Kind, Layer, Mode, Section
+from .plan import Plan
+from .record import Record
+from .shapes import Shape
+
+
+def training(plan: Plan, section: Section, shape: Shape, dtype: Dtype, form: Form) -> Case:
+    """Forward + backward, in the plan's first layout."""
+    return Case(section.value, shape, dtype, plan.layouts[0], form, Mode.train, plan.device)
+
+
+def bytes_of(shape: Shape, dtype: Dtype) -> int:
+    return torch.Size(shape).numel() * getattr(torch, dtype.value).itemsize
+
+
+def contenders(case: Case, layers: Sequence[Layer], backends: Sequence[str], *kinds: Kind) -> list[Contender]:
+    """In the case's mode and on its device; without layers whose groups don't divide the case's channels."""
+    return [
+        c for c in build(case, [layer for layer in layers if _fits(layer, case)], kinds, backends) if c.kind in kinds
+    ]
+
+
+def _fits(layer: Layer, case: Case) -> bool:
+    try:
+        build(case, [layer], [], [])
+    except ValueError:
+        return False
+    return True
+
+
+def blank(case: Case, contender: Contender, threads: int) -> Record:
+    """Nothing measured yet."""
+    return Record(
+        section=case.section,
+        contender=contender.kind.value,
+        layer=contender.layer,
+        backend=contender.backend,
+        form=case.form.value,
+        mode=case.mode.value,
+        dtype=case.dtype.value,
+        layout=case.layout.value,
+        shape=case.shape,
+        device=case.device,
+        threads=threads,
+        bytes_of_x=bytes_of(case.shape, case.dtype),
+    )
+
+
+def steps(case: Case, found: Sequence[Contender]) -> dict[str, Step]:
+    """By the contenders' names, all on the same inputs."""
+    inputs = make_sets(case)[0]
+    return {contender.name: step_of(contender, inputs, case.form, case.mode) for contender in found}
