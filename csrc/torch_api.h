@@ -32,9 +32,8 @@ inline Tensor make_zeros(const Tensor&, Sizes sizes, ScalarType type) {
   return t;
 }
 inline Tensor make_like(const Tensor& x) {
-  for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast})
-    if (x.is_contiguous(format)) return at::detail::empty_cpu(x.sizes(), x.scalar_type(), false, format);
-  return at::empty_like(x);
+  if (!x.is_non_overlapping_and_dense()) return at::empty_like(x);
+  return at::detail::empty_strided_cpu(x.sizes(), x.strides(), x.scalar_type());
 }
 inline Tensor make_nothing(const Tensor&, ScalarType) { return {}; }
 inline void fill_zero(const Tensor& t) { std::memset(t.data_ptr(), 0, t.nbytes()); }

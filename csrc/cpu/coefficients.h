@@ -68,11 +68,14 @@ struct AlongMemory {
   AlongMemory(const AffineArgs& k, int64_t n, int64_t repeat) : memory(5 * k.shape.C * repeat) {
     const int64_t C = k.shape.C, length = C * repeat;
     A* to = memory.data;
-    auto copy = [&](const PerPlane& t) {
+    auto copy = [&](const PerPlane& t) -> const A* {
+      if (!t.data) return to;  // whatever it is, nobody looks at it
+      const A* from = &at<A>(t, n, 0);
+      if (t.c == 1 && repeat == 1) return from;
       A* values = to;
       to += length;
-      for (int64_t c = 0; c < C; ++c) values[c] = t.data ? at<A>(t, n, c) : A(0);
-      for (int64_t i = C; i < length; ++i) values[i] = values[i - C];
+      for (int64_t c = 0; c < C; ++c) values[c] = from[c * t.c];
+      for (int64_t i = C; i < length; i += C) memcpy(values + i, values, size_t(C) * sizeof(A));
       return values;
     };
     view.center = copy(k.center), view.scale = copy(k.scale), view.shift = copy(k.shift);
@@ -146,6 +149,32 @@ inline void sweep_masked(const uint8_t* mask, int64_t n, F&& f) {
   if (mask && i < n) __builtin_memcpy(&bits, mask + i / 8, size_t(n - i + 7) / 8);
   for (; i + W <= n; i += W, bits >>= W) f(i, Full{}, bits, 0);
   if (i < n) f(i, Part{int(n - i)}, bits, 1);
+}
+
+// f(i, width, bits) over several runs of the same length: each one's bits.
+template <class A, int rows, class F>
+inline void sweep_masked_rows(const uint8_t* const (&masks)[rows], int64_t n, F&& f) {
+  constexpr int W = lanes<A>;
+  constexpr int group = 4 * W;
+  uint64_t bits[rows];
+  auto take = [&](int64_t i, size_t bytes) {
+    for (int j = 0; j < rows; ++j) {
+      bits[j] = 0;
+      if (masks[j]) __builtin_memcpy(&bits[j], masks[j] + i / 8, bytes);
+    }
+  };
+  auto pass = [&] {
+    for (int j = 0; j < rows; ++j) bits[j] >>= W;
+  };
+  int64_t i = 0;
+  for (; i + group <= n; i += group) {
+    take(i, group / 8);
+    for (int v = 0; v < 4; ++v, pass()) f(i + v * W, Full{}, bits);
+  }
+  if (i == n) return;
+  take(i, size_t(n - i + 7) / 8);
+  for (; i + W <= n; i += W, pass()) f(i, Full{}, bits);
+  if (i < n) f(i, Part{int(n - i)}, bits);
 }
 
 template <class T>

@@ -64,12 +64,12 @@ void head_grad(const HeadGradArgs& to) {
   const A *dscale = in<A>(to.dscale), *dshift = in<A>(to.dshift), *m = in<A>(k.m), *scale = in<A>(k.scale);
   const Standardization<A> standard(k);
   Scratch<A> dgamma(N * C);
-  for (int64_t n = 0; n < N; ++n) {
+  parallel_items(N, C, [&](int64_t n) {
     const double* mu = standard.mu_of(n);
     const A* r = standard.r_of(n);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
       dgamma.data[i] = gamma_gradient(r[c], dscale[i], dshift[i], m[i], mu[c]);
-  }
+  });
   Scratch<A> moments(2 * N * C, true);
   const bool totals = (k.recalibrate != Recalibrate::affine && k.recalibrate != Recalibrate::attentive) ||
                       k.standardize == Standardize::switchable || k.standardize == Standardize::representative ||
@@ -117,8 +117,10 @@ void head_grad(const HeadGradArgs& to) {
   }
   standardize_grad(way);
   if (to.a == nullptr) return;
-  for (int64_t i = 0; i < N * C; ++i) {
-    out<A>(to.a)[i] = a_of(way.dv[i], k.S);
-    out<A>(to.b)[i] = b_of(way.dm[i], k.S);
-  }
+  parallel_items(N, C, [&](int64_t n) {
+    for (int64_t i = n * C; i < (n + 1) * C; ++i) {
+      out<A>(to.a)[i] = a_of(way.dv[i], k.S);
+      out<A>(to.b)[i] = b_of(way.dm[i], k.S);
+    }
+  });
 }

@@ -54,13 +54,15 @@ inline void scaling_grad(const WayBack<A>& way) {
   });
   Scratch<double> sums(4 * C, true);
   double *weight = sums.data, *bias = weight + C, *gate_weight = bias + C, *gate_bias = gate_weight + C;
-  for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-      weight[c] += double(q[i] * way.dgamma[i]);
-      bias[c] += double(way.dshift[i]);
-      gate_weight[c] += double(da[i]) * double(K[i]);
-      gate_bias[c] += double(da[i]);
-    }
+  parallel_channels(N, C, [&](int64_t begin, int64_t end) {
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin, i = n * C + begin; c < end; ++c, ++i) {
+        weight[c] += double(q[i] * way.dgamma[i]);
+        bias[c] += double(way.dshift[i]);
+        gate_weight[c] += double(da[i]) * double(K[i]);
+        gate_bias[c] += double(da[i]);
+      }
+  });
   round_to<A>(way.to.dweight, weight, C);
   round_to<A>(way.to.dbias, bias, C);
   round_to<A>(way.to.dgate_weight, gate_weight, C);
@@ -73,29 +75,31 @@ inline void excite_inputs(const HeadArgs& k, const Standardization<A>& standard,
   for (int64_t c = 0; c < k.C; ++c) u[c] = weight_of<A>(k, c) * k_hat(k, standard, n, c) + bias_of<A>(k, c);
 }
 
-// From z, the first layer's result (K), to h = relu(z) and channel by channel to a, before R.
+// From z, the first layer's result (K), to h = relu(z), and on to a (C), before R.
 template <class A>
 inline void hidden_of(const HeadArgs& k, int64_t n, A* h) {
   for (int64_t i = 0; i < k.K; ++i) h[i] = A(attention_act(AttentionAct::relu, in<double>(k.z)[n * k.K + i]));
 }
 template <class A>
-inline A excited(const HeadArgs& k, const A* h, int64_t c) {
-  return dot(h, in<A>(k.gate_weight) + c * k.K, k.K) + (k.gate_bias ? in<A>(k.gate_bias)[c] : A(0));
+inline void excited(const HeadArgs& k, const A* h, A* a) {
+  dots(a, h, in<A>(k.gate_weight), k.K, k.C, k.K);
+  for (int64_t c = 0; c < k.C && k.gate_bias; ++c) a[c] += in<A>(k.gate_bias)[c];
 }
 
 template <class A, class Finish>
 inline void squeeze_excite(const HeadArgs& k, const Standardization<A>& standard, Finish finish) {
   const int64_t C = k.C, K = k.K;
   parallel_items(k.N, 2 * C * K, [&](int64_t n) {
-    Scratch<A> memory(2 * C + K);
-    A *u = memory.data, *gamma = u, *beta = u + C, *h = beta + C;
+    Scratch<A> memory(3 * C + K);
+    A *u = memory.data, *gamma = u, *beta = u + C, *a = beta + C, *h = a + C;
     excite_inputs(k, standard, n, u);
+    dots(h, u, in<A>(k.fc_weight), C, K, C);
     for (int64_t i = 0; i < K; ++i)
-      out<double>(k.z)[n * K + i] =
-          double(dot(u, in<A>(k.fc_weight) + i * C, C)) + (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
+      out<double>(k.z)[n * K + i] = double(h[i]) + (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
     hidden_of(k, n, h);
+    excited(k, h, a);
     for (int64_t c = 0; c < C; ++c) {
-      const A q = restricted(Restrict(k.gate), excited(k, h, c));
+      const A q = restricted(Restrict(k.gate), a[c]);
       gamma[c] = q * weight_of<A>(k, c), beta[c] = q * bias_of<A>(k, c);
     }
     finish(n, gamma, beta);
@@ -114,38 +118,35 @@ inline void squeeze_excite_grad(const WayBack<A>& way) {
     excite_inputs(k, way.standard, n, u + n * C);
     hidden_of(k, n, hidden);
     memset(d, 0, size_t(K) * sizeof(A));
+    excited(k, hidden, da + n * C);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-      const A a = excited(k, hidden, c), dq = weight_of<A>(k, c) * way.dgamma[i] + bias_of<A>(k, c) * way.dshift[i];
+      const A a = da[i], dq = weight_of<A>(k, c) * way.dgamma[i] + bias_of<A>(k, c) * way.dshift[i];
       q[i] = restricted(Restrict(k.gate), a);
       da[i] = dq * restricted_slope(Restrict(k.gate), a, q[i]);
-      add_scaled(d, da[i], in<A>(k.gate_weight) + c * K, K);
     }
+    add_rows(d, da + n * C, 1, in<A>(k.gate_weight), K, C, K);
     memset(d_input, 0, size_t(C) * sizeof(A));
-    for (int64_t j = 0; j < K; ++j) {
-      d[j] *= A(attention_act_slope(AttentionAct::relu, in<double>(k.z)[n * K + j], 0.0));
-      add_scaled(d_input, d[j], in<A>(k.fc_weight) + j * C, C);
-    }
+    for (int64_t j = 0; j < K; ++j) d[j] *= A(attention_act_slope(AttentionAct::relu, in<double>(k.z)[n * K + j], 0.0));
+    add_rows(d_input, d, 1, in<A>(k.fc_weight), C, K, C);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
       standardized_mean_gradient(d_input[c] * weight_of<A>(k, c), k.mean[i], way.standard.mu_of(n)[c],
                                  way.standard.r_of(n)[c], way.dm[i], way.dmu[i], way.dvar[i]);
   });
   // The layers' gradients: sums over samples of rows times a factor.
-  parallel_items(C, N * K, [&](int64_t c) {
-    for (int64_t n = 0; n < N; ++n) add_scaled(out<A>(to.dgate_weight) + c * K, da[n * C + c], h + n * K, K);
-  });
-  parallel_items(K, N * C, [&](int64_t j) {
-    for (int64_t n = 0; n < N; ++n) add_scaled(out<A>(to.dfc_weight) + j * C, dz[n * K + j], u + n * C, C);
-  });
+  parallel_items(C, N * K, [&](int64_t c) { add_rows(out<A>(to.dgate_weight) + c * K, da + c, C, h, K, N, K); });
+  parallel_items(K, N * C, [&](int64_t j) { add_rows(out<A>(to.dfc_weight) + j * C, dz + j, K, u, C, N, C); });
   Scratch<double> sums(3 * C + K, true);
   double *weight = sums.data, *bias = weight + C, *gate_bias = bias + C, *fc_bias = gate_bias + C;
-  for (int64_t n = 0; n < N; ++n) {
-    for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-      weight[c] += double(q[i] * way.dgamma[i]) + double(du[i]) * double(k_hat(k, way.standard, n, c));
-      bias[c] += double(q[i] * way.dshift[i]) + double(du[i]);
-      gate_bias[c] += double(da[i]);
-    }
+  parallel_channels(N, C, [&](int64_t begin, int64_t end) {
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin, i = n * C + begin; c < end; ++c, ++i) {
+        weight[c] += double(q[i] * way.dgamma[i]) + double(du[i]) * double(k_hat(k, way.standard, n, c));
+        bias[c] += double(q[i] * way.dshift[i]) + double(du[i]);
+        gate_bias[c] += double(da[i]);
+      }
+  });
+  for (int64_t n = 0; n < N; ++n)
     for (int64_t j = 0; j < K; ++j) fc_bias[j] += double(dz[n * K + j]);
-  }
   round_to<A>(to.dweight, weight, C);
   round_to<A>(to.dbias, bias, C);
   round_to<A>(to.dgate_bias, gate_bias, C);

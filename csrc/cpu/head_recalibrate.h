@@ -4,18 +4,20 @@
 
 template <class A, class Finish>
 inline void affine_maps(const HeadArgs& k, Finish finish) {
-  for (int64_t n = 0; n < k.N; ++n) finish(n, in<A>(k.weight), in<A>(k.bias));
+  parallel_items(k.N, k.C, [&](int64_t n) { finish(n, in<A>(k.weight), in<A>(k.bias)); });
 }
 
 template <class A>
 inline void affine_grad(const WayBack<A>& way) {
   const int64_t N = way.k.N, C = way.k.C;
   Scratch<double> sums(2 * C, true);  // there may be many samples
-  for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0; c < C; ++c) {
-      sums.data[c] += double(way.dgamma[n * C + c]);
-      sums.data[C + c] += double(way.dshift[n * C + c]);
-    }
+  parallel_channels(N, C, [&](int64_t begin, int64_t end) {
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin; c < end; ++c) {
+        sums.data[c] += double(way.dgamma[n * C + c]);
+        sums.data[C + c] += double(way.dshift[n * C + c]);
+      }
+  });
   round_to<A>(way.to.dweight, sums.data, C);
   round_to<A>(way.to.dbias, sums.data + C, C);
 }

@@ -6,17 +6,18 @@ template <class A, class MeanOf>
 inline void moments_over_samples(const HeadArgs& k, double factor, MeanOf mean_of, double* mu, double* var) {
   const A* v = in<A>(k.v);
   const int64_t N = k.N, C = k.C;
-  memset(mu, 0, size_t(C) * sizeof(double));
-  memset(var, 0, size_t(C) * sizeof(double));
-  for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0; c < C; ++c) mu[c] += mean_of(n * C + c, c);
-  for (int64_t c = 0; c < C; ++c) mu[c] /= double(N);
-  for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0; c < C; ++c) {
-      const double d = mean_of(n * C + c, c) - mu[c];
-      var[c] += factor * double(v[n * C + c]) + d * d;
-    }
-  for (int64_t c = 0; c < C; ++c) var[c] /= double(N);
+  parallel_channels(2 * N, C, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) mu[c] = var[c] = 0;
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin; c < end; ++c) mu[c] += mean_of(n * C + c, c);
+    for (int64_t c = begin; c < end; ++c) mu[c] /= double(N);
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin; c < end; ++c) {
+        const double d = mean_of(n * C + c, c) - mu[c];
+        var[c] += factor * double(v[n * C + c]) + d * d;
+      }
+    for (int64_t c = begin; c < end; ++c) var[c] /= double(N);
+  });
 }
 
 // found(group, mu, var) for the groups of `channels` channels of all samples.

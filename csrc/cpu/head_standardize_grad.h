@@ -31,14 +31,15 @@ struct WayBack {
 template <class A>
 inline void sum_over_samples(const WayBack<A>& way, double* dmu, double* dvar) {
   const int64_t N = way.k.N, C = way.k.C;
-  memset(dmu, 0, size_t(C) * sizeof(double));
-  memset(dvar, 0, size_t(C) * sizeof(double));
   way.with_sums([&](auto dmu_of, auto dvar_of) {
-    for (int64_t n = 0; n < N; ++n)
-      for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-        dmu[c] += dmu_of(i, c);
-        dvar[c] += dvar_of(i, c);
-      }
+    parallel_channels(N, C, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) dmu[c] = dvar[c] = 0;
+      for (int64_t n = 0; n < N; ++n)
+        for (int64_t c = begin, i = n * C + begin; c < end; ++c, ++i) {
+          dmu[c] += dmu_of(i, c);
+          dvar[c] += dvar_of(i, c);
+        }
+    });
   });
 }
 
@@ -48,11 +49,12 @@ inline void batch_grad(const WayBack<A>& way) {
   Scratch<double> sums(2 * k.C);
   double *dmu = sums.data, *dvar = dmu + k.C;
   sum_over_samples(way, dmu, dvar);
-  for (int64_t n = 0; n < k.N; ++n)
+  parallel_items(k.N, k.C, [&](int64_t n) {
     for (int64_t c = 0, i = n * k.C; c < k.C; ++c, ++i) {
       way.dm[i] += mean_gradient<A>(dmu[c], dvar[c], k.mean[i], way.standard.mu[c], k.N);
       way.dv[i] += variance_gradient<A>(dvar[c], k.N);
     }
+  });
 }
 
 template <class A>
@@ -80,18 +82,20 @@ inline void representative_grad(const WayBack<A>& way) {
   Scratch<double> sums(3 * C, true);
   double *dmu = sums.data, *dvar = dmu + C, *dcenter = dvar + C;
   if (!k.running()) sum_over_samples(way, dmu, dvar);
-  for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-      double dmc = 0, K = centering_statistic(k.center_std, k.mean[i], v[i]);
-      if (!k.running()) {
-        const double mc = k.mean[i] + way.standard.moved(i, c);
-        dmc = mean_gradient<double>(dmu[c], dvar[c], mc, way.standard.centred.data[c], N);
-        way.dv[i] += variance_gradient<A>(dvar[c], N);
-        K -= centering_statistic(k.center_std, k.mean[c], v[c]);  // of the first sample
+  parallel_channels(2 * N, C, [&](int64_t begin, int64_t end) {
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t c = begin, i = n * C + begin; c < end; ++c, ++i) {
+        double dmc = 0, K = centering_statistic(k.center_std, k.mean[i], v[i]);
+        if (!k.running()) {
+          const double mc = k.mean[i] + way.standard.moved(i, c);
+          dmc = mean_gradient<double>(dmu[c], dvar[c], mc, way.standard.centred.data[c], N);
+          way.dv[i] += variance_gradient<A>(dvar[c], N);
+          K -= centering_statistic(k.center_std, k.mean[c], v[c]);  // of the first sample
+        }
+        dcenter[c] += K * (dmc - way.dmu[i]);
+        centering_gradient(k.center_std, center_weight[c], dmc, way.dmu[i], v[i], way.dm[i], way.dv[i]);
       }
-      dcenter[c] += K * (dmc - way.dmu[i]);
-      centering_gradient(k.center_std, center_weight[c], dmc, way.dmu[i], v[i], way.dm[i], way.dv[i]);
-    }
+  });
   round_to<A>(way.to.dcenter_weight, dcenter, C);
 }
 

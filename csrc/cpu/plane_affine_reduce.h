@@ -7,9 +7,72 @@ struct PlaneSums {
   double g = 0, gx = 0;
 };
 
+// Small dense planes, one after the other in memory, at p[0], p[1] and so on.
+template <Source source, int count, class T>
+inline void reduce_planes(const AffineArgs& k, const Uniform<Compute<T>> (&coefficients)[count],
+                          const RunPointers<T> (&p)[count], Compute<T>* g_sums, Compute<T>* gx_sums) {
+  using A = Compute<T>;
+  Vec<A> g_sum[count] = {}, gx_sum[count] = {};
+  const uint8_t* masks[count];
+  for (int j = 0; j < count; ++j) masks[j] = p[j].mask;
+  sweep_masked_rows<A>(masks, p[0].length, [&](int64_t i, auto width, const uint64_t (&bits)[count]) {
+#pragma GCC unroll 4
+    for (int j = 0; j < count; ++j) {
+      Vec<A> g = gradient<source>(k, p[j].dy, p[j].x, p[j].residual, bits[j], coefficients[j], i, width);
+      Vec<A> x = load(p[j].x + i, width) - coefficients[j].center;
+      if constexpr (!is_full<decltype(width)>) {
+        g = first_lanes<A>(width.count, g);
+        x = first_lanes<A>(width.count, x);
+      }
+      g_sum[j] += g;
+      gx_sum[j] += g * x;
+      if (p[j].y) store_out(p[j].y + i, g, width, k.shape.stream && can_stream(p[j].y));
+    }
+  });
+  sum_lanes_of<A, count>(g_sum, g_sums);
+  sum_lanes_of<A, count>(gx_sum, gx_sums);
+}
+
+template <Source source, class T>
+void reduce_small_planes(const AffineArgs& k, const DenseOperands<T>& dense) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const int64_t S = s.positions(), mask_bytes = ceil_div(S, 8);
+  planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
+    auto of = [&](int64_t plane) { return Uniform<A>(k, plane / s.C, plane % s.C); };
+    auto run = [&](int64_t plane) {
+      const int64_t at = plane * S;
+      return RunPointers<T>{dense.x.at(at),
+                            dense.residual.at(at),
+                            dense.dy.at(at),
+                            dense.y.at(at),
+                            nullptr,
+                            k.mask ? k.mask + plane * mask_bytes : nullptr,
+                            S};
+    };
+    A g[count], gx[count];
+    if constexpr (count == 4) {
+      const Uniform<A> coefficients[] = {of(first), of(first + 1), of(first + 2), of(first + 3)};
+      const RunPointers<T> runs[] = {run(first), run(first + 1), run(first + 2), run(first + 3)};
+      reduce_planes<source>(k, coefficients, runs, g, gx);
+    } else {
+      const Uniform<A> coefficients[] = {of(first)};
+      const RunPointers<T> runs[] = {run(first)};
+      reduce_planes<source>(k, coefficients, runs, g, gx);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      at<A>(k.dshift, (first + i) / s.C, (first + i) % s.C) = g[i];
+      at<A>(k.dscale, (first + i) / s.C, (first + i) % s.C) = gx[i];
+    }
+    if (s.stream) stream_fence();
+  });
+}
+
 template <Source source, class T>
 void reduce_planar(const AffineArgs& k) {
   using A = Compute<T>;
+  if (const DenseOperands<T> dense(k); dense.all() && k.shape.positions() <= kSmallPlane)
+    return reduce_small_planes<source>(k, dense);
   const int64_t segments = planar_segments(k.shape), planes = k.shape.N * k.shape.C;
   auto store_sums = [&](int64_t plane, const PlaneSums& sums) {
     at<A>(k.dshift, plane / k.shape.C, plane % k.shape.C) = A(sums.g);
@@ -41,7 +104,8 @@ void reduce_planar(const AffineArgs& k) {
         else
           store_sums(item, sums);
       },
-      kRun / 4);  // short chains of additions in the compute type: a sum of thousands keeps its last digits
+      kRun / 4,
+      Order::forwards);  // short chains of additions in the compute type: a sum of thousands keeps its last digits
   if (segments == 1) return;
   for (int64_t plane = 0; plane < planes; ++plane) {
     PlaneSums sums;
@@ -56,7 +120,7 @@ void reduce_planar(const AffineArgs& k) {
 // Sums along rows: vectors of the compute type, emptied into double before they grow long.
 template <class A>
 struct RowSums {
-  static constexpr int64_t kFlush = 32;
+  static constexpr int64_t kFlush = 64;  // rows of the compute type added up
   int64_t C, length, pending = 0;
   Scratch<A> lanes_memory;  // g then g*(x - center), `length` each
   double *g, *gx;
@@ -65,37 +129,106 @@ struct RowSums {
       : C(channels), length(channels * repeat), lanes_memory(2 * length, true), g(to), gx(to + channels) {}
   A* g_row() { return lanes_memory.data; }
   A* gx_row() { return lanes_memory.data + length; }
+  void add(int64_t rows) {
+    pending += rows;
+    if (pending >= kFlush) flush();
+  }
   void flush() {
-    for (int64_t i = 0, c = 0; i < length; ++i, c = c + 1 == C ? 0 : c + 1) {
-      g[c] += double(g_row()[i]);
-      gx[c] += double(gx_row()[i]);
-    }
+    for (int64_t first = 0; first < length; first += C)
+      for (int64_t c = 0; c < C; ++c) {
+        g[c] += double(g_row()[first + c]);
+        gx[c] += double(gx_row()[first + c]);
+      }
     memset(lanes_memory.data, 0, size_t(2 * length) * sizeof(A));
     pending = 0;
   }
 };
 
+// Rows onto the sums, some at a time, so that those are touched once for all of them.
+template <Source source, int rows, class T, class Coefficients>
+inline void reduce_rows(const AffineArgs& k, const Coefficients& coefficients, const RunPointers<T> (&p)[rows],
+                        Compute<T>* g_row, Compute<T>* gx_row) {
+  using A = Compute<T>;
+  const bool stream = k.shape.stream && p[0].y && can_stream(p[0].y) && can_stream(p[rows - 1].y);
+  const uint8_t* masks[rows];
+  for (int j = 0; j < rows; ++j) masks[j] = p[j].mask;
+  sweep_masked_rows<A>(masks, p[0].length, [&](int64_t i, auto width, const uint64_t (&bits)[rows]) {
+    const Vec<A> center = coefficients.get_center(i, width);
+    Vec<A> g_sum = load(g_row + i, width), gx_sum = load(gx_row + i, width);
+#pragma GCC unroll 4
+    for (int j = 0; j < rows; ++j) {
+      if constexpr (rows > 1) {  // the next ones: several rows in turn are no stream that processors foresee
+        prefetch(p[j].x + rows * p[j].length + i);
+        prefetch(p[j].dy + rows * p[j].length + i);
+      }
+      const Vec<A> g = gradient<source>(k, p[j].dy, p[j].x, p[j].residual, bits[j], coefficients, i, width);
+      g_sum += g;
+      gx_sum += g * (load(p[j].x + i, width) - center);
+      if (p[j].y) store_out(p[j].y + i, g, width, stream);
+    }
+    store(g_row + i, g_sum, width);
+    store(gx_row + i, gx_sum, width);
+  });
+}
+
+// One item of dense operands, four runs at a time.
+template <Source source, class T>
+inline void reduce_dense_item(const AffineArgs& k, const DenseOperands<T>& dense, int64_t n, int64_t begin, int64_t end,
+                              int64_t group, RowSums<Compute<T>>& sums) {
+  const Shape& s = k.shape;
+  const int64_t C = s.C, mask_bytes = ceil_div(C, 8);
+  const AlongMemory<Compute<T>> coefficients(k, n, group);
+  auto run = [&](int64_t p, int64_t length) {
+    const int64_t position = n * s.positions() + p, first = position * C;
+    return RunPointers<T>{dense.x.at(first),
+                          dense.residual.at(first),
+                          dense.dy.at(first),
+                          dense.y.at(first),
+                          nullptr,
+                          k.mask ? k.mask + position * mask_bytes : nullptr,
+                          length};
+  };
+  int64_t p = begin;
+  for (; p + 4 * group <= end; p += 4 * group) {
+    const int64_t length = group * C;
+    const RunPointers<T> four[] = {run(p, length), run(p + group, length), run(p + 2 * group, length),
+                                   run(p + 3 * group, length)};
+    reduce_rows<source>(k, coefficients.view, four, sums.g_row(), sums.gx_row());
+    sums.add(4);
+  }
+  for (; p < end; p += group) {
+    const RunPointers<T> one[] = {run(p, min64(group, end - p) * C)};
+    reduce_rows<source>(k, coefficients.view, one, sums.g_row(), sums.gx_row());
+    sums.add(1);
+  }
+}
+
 template <Source source, class T>
 void reduce_channels_last(const AffineArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
-  const int64_t C = s.C, blocks = channels_last_blocks(s), repeat = rows_per_run<T>(k);
+  const int64_t S = s.positions(), C = s.C, blocks = channels_last_blocks(s), repeat = rows_per_run<T>(k);
   Scratch<double> partial(s.N * blocks * 2 * C, true);
-  channels_last_items<T>(
-      k, [&](int64_t item) { return RowSums<A>(C, repeat, partial.data + item * 2 * C); },
-      [&](const auto& coefficients, const RunPointers<T>& p, RowSums<A>& sums, int64_t offset) {
-        A *g_row = sums.g_row() + offset, *gx_row = sums.gx_row() + offset;
-        const bool stream = s.stream && p.y && can_stream(p.y);
-        sweep_masked<A>(p.mask, p.length, [&](int64_t i, auto width, uint64_t bits, auto) {
-          Vec<A> g = gradient<source>(k, p.dy, p.x, p.residual, bits, coefficients, i, width);
-          Vec<A> x = load(p.x + i, width) - coefficients.get_center(i, width);
-          store(g_row + i, load(g_row + i, width) + g, width);
-          store(gx_row + i, load(gx_row + i, width) + g * x, width);
-          if (p.y) store_out(p.y + i, g, width, stream);
-        });
-        if (offset + p.length >= C && ++sums.pending == RowSums<A>::kFlush) sums.flush();
-      },
-      [](int64_t, RowSums<A>& sums) { sums.flush(); });
+  const DenseOperands<T> dense(k);
+  if (dense.all()) {
+    const int64_t step = positions_per_item(s);
+    parallel_items(s.N * blocks, step * C, [&](int64_t item) {
+      const int64_t begin = item % blocks * step;
+      RowSums<A> sums(C, repeat, partial.data + item * 2 * C);
+      reduce_dense_item<source>(k, dense, item / blocks, begin, min64(begin + step, S), repeat, sums);
+      sums.flush();
+      if (s.stream) stream_fence();
+    });
+  } else {
+    channels_last_items<T>(
+        k, [&](int64_t item) { return RowSums<A>(C, repeat, partial.data + item * 2 * C); },
+        [&](const auto& coefficients, const RunPointers<T>& p, RowSums<A>& sums, int64_t offset) {
+          const RunPointers<T> one[] = {p};
+          reduce_rows<source>(k, coefficients, one, sums.g_row() + offset, sums.gx_row() + offset);
+          if (offset + p.length >= C) sums.add(1);
+        },
+        [](int64_t, RowSums<A>& sums) { sums.flush(); }, Order::forwards);
+  }
   parallel_items(s.N, blocks * C, [&](int64_t n) {
     for (int64_t c = 0; c < C; ++c) {
       PlaneSums sums;

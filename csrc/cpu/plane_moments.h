@@ -49,17 +49,61 @@ inline void moments_run(const T* x, int64_t n, Moments& moments) {
   moments.merge(double(n), double(mean) + rest / double(n), non_negative(m2 - rest * rest / double(n)));
 }
 
+// Small planes, one after the other in memory: as moments_run, without a merge.
+template <int count, class T>
+inline void moments_planes(const T* x, int64_t S, double* means, double* squares) {
+  using A = Compute<T>;
+  Vec<A> sum[count] = {};
+  sweep<A>(S, [&](int64_t i, auto width) {
+    for (int j = 0; j < count; ++j) sum[j] += load(x + j * S + i, width);
+  });
+  A mean[count];
+  sum_lanes_of<A, count>(sum, mean);
+  for (int j = 0; j < count; ++j) mean[j] /= A(S);
+  Vec<A> square[count] = {}, drift[count] = {};
+  sweep<A>(S, [&](int64_t i, auto width) {
+    for (int j = 0; j < count; ++j) {
+      Vec<A> d = load(x + j * S + i, width) - mean[j];
+      if constexpr (!is_full<decltype(width)>) d = first_lanes<A>(width.count, d);
+      drift[j] += d;
+      square[j] += d * d;
+    }
+  });
+  A rest[count], m2[count];
+  sum_lanes_of<A, count>(drift, rest);
+  sum_lanes_of<A, count>(square, m2);
+  const double share = 1 / double(S);
+  for (int j = 0; j < count; ++j) {
+    const double left = double(rest[j]) * share;
+    means[j] = double(mean[j]) + left;
+    squares[j] = non_negative(double(m2[j]) - double(rest[j]) * left) * share;
+  }
+}
+
 template <class T>
 void plane_moments_planar(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), segments = ceil_div(S, kSegment), planes = s.N * s.C;
+  const Dense<T> packed(k.x, s);
+  if (packed.known && S <= kSmallPlane)
+    return planes_in_fours(planes, S, [&](int64_t plane, auto count) {
+      double mean[count], var[count];
+      moments_planes<count>(packed.at(plane * S), S, mean, var);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t n = (plane + i) / s.C, c = plane + i - n * s.C;
+        at<double>(k.mean, n, c) = mean[i];
+        at<A>(k.var, n, c) = A(var[i]);
+      }
+    });
   auto reduce = [&](int64_t plane, int64_t begin, int64_t end) {
     Reader<T> reader;
     Moments moments;
     for (int64_t p = begin; p < end; p += kRun) {
       const int64_t length = min64(kRun, end - p);
-      moments_run(reader(Run<T>{k.x, s, plane / s.C, plane % s.C, p, length}), length, moments);
+      const T* x =
+          packed.known ? packed.at(plane * S + p) : reader(Run<T>{k.x, s, plane / s.C, plane % s.C, p, length});
+      moments_run(x, length, moments);
     }
     return moments;
   };
@@ -138,13 +182,16 @@ inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int6
   }
 }
 
+constexpr int64_t kBlockBytes = 131072;  // an eighth of a current L2
+
 template <class T>
 void plane_moments_channels_last(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), items = ceil_div(S, step);
-  // Swept twice, so a block of rows should stay in L1; and short, for its sums are added up in the compute type.
-  const int64_t block = max64(4, min64(64, 24576 / (C * int64_t(sizeof(T)))));
+  // Swept twice, so a block of rows should stay near; but long, for each is merged into double at the end, which counts
+  // where there are many channels; and short, for its sums are added up in the compute type.
+  const int64_t block = max64(4, min64(64, kBlockBytes / (C * int64_t(sizeof(T)))));
   Scratch<double> partial(s.N * items * 2 * C, true);
   parallel_items(s.N * items, step * C, [&](int64_t item) {
     const int64_t n = item / items, begin = item % items * step, end = min64(begin + step, S);

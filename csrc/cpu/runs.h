@@ -61,6 +61,28 @@ struct Writer {
   }
 };
 
+// A tensor without gaps in the order of the walk: element i of that lies at base + i. Small planes are walked by the
+// thousand, and what finding each takes counts. `known` for an absent tensor too, base is null then.
+template <class T>
+struct Dense {
+  T* base;
+  bool known;
+
+  Dense(const Operand& t, const Shape& s) : base(static_cast<T*>(t.data)), known(!t.data || is_dense(t, s)) {}
+  T* at(int64_t i) const { return base ? base + i : nullptr; }
+
+ private:
+  static bool is_dense(const Operand& t, const Shape& s) {
+    const int64_t S = s.positions(), inner = s.channels_last ? t.c : t.p0, outer = s.channels_last ? t.p0 : t.c;
+    const int64_t inside = s.channels_last ? s.C : S, outside = s.channels_last ? S : s.C;
+    return t.flat && (inner == 1 || inside == 1) && (outer == inside || outside == 1) && (t.n == s.C * S || s.N == 1);
+  }
+};
+
+// Planes of so few values are walked four at a time where dense: the sums of their vectors' lanes take as long for four
+// as for one.
+constexpr int64_t kSmallPlane = 64;
+
 // A lambda as the C callback that `parallel` takes.
 template <class F>
 inline void parallel_items(int64_t items, int64_t elements, F&& f) {
@@ -74,7 +96,16 @@ inline void parallel_items(int64_t items, int64_t elements, F&& f) {
       &f);
 }
 
-// The same, each thread walking its items from the last to the first: a second pass over a tensor meets first what the
+// f(first plane, std::integral_constant of how many) over all planes.
+template <class F>
+inline void planes_in_fours(int64_t planes, int64_t elements, F&& f) {
+  parallel_items((planes + 3) / 4, 4 * elements, [&](int64_t item) {
+    if (item < planes / 4) return f(4 * item, std::integral_constant<int, 4>{});
+    for (int64_t plane = 4 * item; plane < planes; ++plane) f(plane, std::integral_constant<int, 1>{});
+  });
+}
+
+// parallel_items, each thread walking its items from the last to the first: a second pass over a tensor meets first what the
 // pass before it left in the caches. Backwards goes by groups of 64 Ki elements; within one it is forwards, as the
 // processor's prefetchers expect.
 template <class F>
@@ -88,6 +119,17 @@ inline void parallel_items_backwards(int64_t items, int64_t elements, F&& f) {
   parallel(
       items, elements, [](void* context, int64_t begin, int64_t end) { (*static_cast<Body*>(context))(begin, end); },
       &body);
+}
+
+// Backwards: what comes after a pass that went forwards.
+enum class Order { forwards, backwards };
+
+template <class F>
+inline void parallel_items(Order order, int64_t items, int64_t elements, F&& f) {
+  if (order == Order::forwards)
+    parallel_items(items, elements, f);
+  else
+    parallel_items_backwards(items, elements, f);
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -111,5 +153,5 @@ struct Scratch {
 // number of threads; large enough that its partial sums are small beside what it reads.
 inline int64_t positions_per_item(const Shape& s) {
   int64_t fair = ceil_div(65536, s.C);
-  return min64(s.positions(), max64(fair, 32));
+  return min64(s.positions(), max64(fair, 64));
 }

@@ -422,13 +422,13 @@ def test_any_strides():
     twin, spy = in_python(layer), Spy(layer)
     base = maps_like(4, 2 * C, 5, 6)
     half = base[:, :C]
-    for view in (base[:, ::2], half[..., ::2], half.transpose(2, 3), channels_last(base)[:, :C]):
+    for view in (base[:, ::2], half[..., ::2], half.transpose(2, 3), channels_last(base)[:, :C], base[:, :C, :1, :1]):
         x = like(view, torch.float32)
         dy = torch.randn(x.shape)
         for a, b in zip(step(layer, x, None, dy), step(twin, x, None, dy), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
             assert a.stride() == b.stride()
-    assert spy.said == ["recorded", *["replayed"] * 3]
+    assert spy.said == ["recorded", *["replayed"] * 3, "recorded"], "one position may be too few"
 
 
 def backward_through(layer, x, residual, dy, hold=False):
