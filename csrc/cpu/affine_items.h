@@ -19,6 +19,10 @@ template <class T>
 struct DenseOperands {
   Dense<T> x, residual, dy, y, g;
   bool all() const { return x.known && residual.known && dy.known && y.known && g.known; }
+  // The run that begins with element `first` of the walk, where all are.
+  RunPointers<T> run(int64_t first, uint8_t* mask, int64_t length) const {
+    return {x.at(first), residual.at(first), dy.at(first), y.at(first), g.at(first), mask, length};
+  }
   explicit DenseOperands(const AffineArgs& k)
       : x(k.x, k.shape), residual(k.residual, k.shape), dy(k.dy, k.shape), y(k.y, k.shape), g(k.g, k.shape) {}
 };

@@ -40,16 +40,7 @@ void reduce_small_planes(const AffineArgs& k, const DenseOperands<T>& dense) {
   const int64_t S = s.positions(), mask_bytes = ceil_div(S, 8);
   planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
     auto of = [&](int64_t plane) { return Uniform<A>(k, plane / s.C, plane % s.C); };
-    auto run = [&](int64_t plane) {
-      const int64_t at = plane * S;
-      return RunPointers<T>{dense.x.at(at),
-                            dense.residual.at(at),
-                            dense.dy.at(at),
-                            dense.y.at(at),
-                            nullptr,
-                            k.mask ? k.mask + plane * mask_bytes : nullptr,
-                            S};
-    };
+    auto run = [&](int64_t plane) { return dense.run(plane * S, k.mask ? k.mask + plane * mask_bytes : nullptr, S); };
     A g[count], gx[count];
     if constexpr (count == 4) {
       const Uniform<A> coefficients[] = {of(first), of(first + 1), of(first + 2), of(first + 3)};
@@ -179,14 +170,8 @@ inline void reduce_dense_item(const AffineArgs& k, const DenseOperands<T>& dense
   const int64_t C = s.C, mask_bytes = ceil_div(C, 8);
   const AlongMemory<Compute<T>> coefficients(k, n, group);
   auto run = [&](int64_t p, int64_t length) {
-    const int64_t position = n * s.positions() + p, first = position * C;
-    return RunPointers<T>{dense.x.at(first),
-                          dense.residual.at(first),
-                          dense.dy.at(first),
-                          dense.y.at(first),
-                          nullptr,
-                          k.mask ? k.mask + position * mask_bytes : nullptr,
-                          length};
+    const int64_t position = n * s.positions() + p;
+    return dense.run(position * C, k.mask ? k.mask + position * mask_bytes : nullptr, length);
   };
   int64_t p = begin;
   for (; p + 4 * group <= end; p += 4 * group) {
