@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from .case import Case, build, make_sets
 from .contenders import Contender, step_of
 from .harness import Step
@@ -18,10 +16,6 @@ from .shapes import Shape
 def training(plan: Plan, section: Section, shape: Shape, dtype: Dtype, form: Form) -> Case:
     """Forward + backward, in the plan's first layout."""
     return Case(section.value, shape, dtype, plan.layouts[0], form, Mode.train, plan.device)
-
-
-def bytes_of(shape: Shape, dtype: Dtype) -> int:
-    return torch.Size(shape).numel() * getattr(torch, dtype.value).itemsize
 
 
 def contenders(case: Case, layers: Sequence[Layer], backends: Sequence[str], *kinds: Kind) -> list[Contender]:
@@ -41,20 +35,7 @@ def _fits(layer: Layer, case: Case) -> bool:
 
 def blank(case: Case, contender: Contender, threads: int) -> Record:
     """Nothing measured yet."""
-    return Record(
-        section=case.section,
-        contender=contender.kind.value,
-        layer=contender.layer,
-        backend=contender.backend,
-        form=case.form.value,
-        mode=case.mode.value,
-        dtype=case.dtype.value,
-        layout=case.layout.value,
-        shape=case.shape,
-        device=case.device,
-        threads=threads,
-        bytes_of_x=bytes_of(case.shape, case.dtype),
-    )
+    return case.blank(contender.kind, contender.layer, contender.backend, threads)
 
 
 def steps(case: Case, found: Sequence[Contender]) -> dict[str, Step]:

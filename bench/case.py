@@ -35,6 +35,27 @@ class Case:
     mode: Mode
     device: str
 
+    @property
+    def bytes_of_x(self) -> int:
+        return torch.Size(self.shape).numel() * getattr(torch, self.dtype.value).itemsize
+
+    def blank(self, kind: Kind, layer: str, backend: str, threads: int) -> Record:
+        """A contender's record with nothing measured yet."""
+        return Record(
+            section=self.section,
+            contender=kind.value,
+            layer=layer,
+            backend=backend,
+            form=self.form.value,
+            mode=self.mode.value,
+            dtype=self.dtype.value,
+            layout=self.layout.value,
+            shape=self.shape,
+            device=self.device,
+            threads=threads,
+            bytes_of_x=self.bytes_of_x,
+        )
+
 
 def measure(
     case: Case,
@@ -163,30 +184,18 @@ def summed_up(
     counts: Mapping[str, int | None] | None = None,
 ) -> list[Record]:
     """Contenders of a layer are compared with that layer fused, those of none with every layer fused."""
-    bytes_of_x = torch.Size(case.shape).numel() * getattr(torch, case.dtype.value).itemsize
     copies = samples[COPY]
-    speed = COPY_UNITS * bytes_of_x / quartiles(copies).median / 1e9
+    speed = COPY_UNITS * case.bytes_of_x / quartiles(copies).median / 1e9
     fused = [contender for contender in contenders if contender.kind is Kind.fused]
 
     def record(kind: Kind, layer: str = "", backend: str = "", name: str = COPY) -> Record:
         units = COPY_UNITS if kind is Kind.copy else LAYERS[Layer(layer or "bn")].units(case.form, case.mode)
         floors = [Sample(floor_seconds(units, copy.seconds), 0) for copy in copies]
-        described = Record(
-            section=case.section,
-            contender=kind.value,
-            layer=layer,
-            backend=backend,
-            form=case.form.value,
-            mode=case.mode.value,
-            dtype=case.dtype.value,
-            layout=case.layout.value,
-            shape=case.shape,
-            device=case.device,
-            threads=torch.get_num_threads(),
+        described = replace(
+            case.blank(kind, layer, backend, torch.get_num_threads()),
             over_floor=median_ratio(samples[name], floors),
             floor_units=units,
             copy_gb_per_s=speed,
-            bytes_of_x=bytes_of_x,
             operators=(counts or {}).get(name),
             max_difference=(differences or {}).get(name),
         )

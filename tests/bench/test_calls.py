@@ -1,6 +1,7 @@
+import math
 from dataclasses import replace
 
-from bench.calls import bytes_of, contenders, training
+from bench.calls import contenders, training
 from bench.names import Dtype, Form, Kind, Layer, Layout, Mode, Section
 from bench.plan import Plan
 
@@ -21,7 +22,7 @@ PLAN = Plan(
 
 
 def test_bytes() -> None:
-    assert bytes_of(SMALL, Dtype.bfloat16) == 2 * 4 * 64 * 2
+    assert training(PLAN, Section.memory, SMALL, Dtype.bfloat16, Form.bare).bytes_of_x == 2 * math.prod(SMALL)
 
 
 def test_only_what_is_asked_for_and_fits() -> None:

@@ -1,3 +1,4 @@
+import math
 import sys
 from pathlib import Path
 
@@ -6,10 +7,9 @@ import torch
 from torch import nn
 
 from bench import memory
-from bench.calls import bytes_of
 from bench.harness import Step
 from bench.memory import peak_bytes, peak_meter, saved_bytes
-from bench.names import Dtype, Form
+from bench.names import Form
 
 from .test_calls import PLAN, SMALL
 
@@ -72,7 +72,7 @@ def test_records() -> None:
     assert {name for name, _ in records} == {"an torch", "an reference", "BatchNorm2d"}
     for form, maps in ((Form.bare, 1), (Form.residual_relu, 2)):
         batch_norm = records["BatchNorm2d", form.value]
-        x = bytes_of(SMALL, Dtype.float32)
+        x = 4 * math.prod(SMALL)
         assert batch_norm.bytes_of_x == x
         assert batch_norm.saved_bytes == maps * x + 2 * SMALL[1] * 4
         if sys.platform == "linux":
