@@ -111,17 +111,3 @@ inline void channels_last_items(const AffineArgs& k, MakeState make_state, RunBo
     if (s.stream) stream_fence();
   });
 }
-
-struct Nothing {};
-
-// For kernels without sums.
-template <class T, class RunBody>
-inline void affine_items(const AffineArgs& k, RunBody run) {
-  auto make_state = [](int64_t) { return Nothing{}; };
-  auto body = [&](const auto& coefficients, const RunPointers<T>& p, Nothing, int64_t) { run(coefficients, p); };
-  auto finish = [](int64_t, Nothing) {};
-  if (k.shape.channels_last)
-    channels_last_items<T>(k, make_state, body, finish);
-  else
-    planar_items<T>(k, make_state, body, finish);
-}

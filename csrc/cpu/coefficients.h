@@ -5,7 +5,8 @@ template <class A>
 struct Uniform {
   Vec<A> center, scale, shift, a, b;
 
-  Uniform(const AffineArgs& k, int64_t n, int64_t c) {
+  Uniform() = default;
+  FUSEDNORM_INLINED Uniform(const AffineArgs& k, int64_t n, int64_t c) {
     auto value = [&](const PerPlane& t) { return t.data ? splat(at<A>(t, n, c)) : Vec<A>{}; };
     center = value(k.center), scale = value(k.scale), shift = value(k.shift), a = value(k.a), b = value(k.b);
   }
@@ -132,6 +133,33 @@ inline void with_source(const AffineArgs& k, F&& f) {
   }
 }
 
+// Up to 8 bytes of a mask, without a call of memcpy, which takes as long as a small plane.
+template <class Word>
+FUSEDNORM_INLINED inline uint64_t load_word(const uint8_t* p) {
+  Word word;
+  __builtin_memcpy(&word, p, sizeof(word));
+  return word;
+}
+inline uint64_t load_bytes(const uint8_t* p, int64_t bytes) {
+  const int64_t high = 8 * bytes;
+  if (bytes >= 8) return load_word<uint64_t>(p);
+  if (bytes >= 4) return load_word<uint32_t>(p) | load_word<uint32_t>(p + bytes - 4) << (high - 32);
+  if (bytes >= 2) return load_word<uint16_t>(p) | load_word<uint16_t>(p + bytes - 2) << (high - 16);
+  return bytes ? *p : 0;
+}
+template <class Word>
+FUSEDNORM_INLINED inline void store_word(uint8_t* p, uint64_t bits) {
+  const Word word = Word(bits);
+  __builtin_memcpy(p, &word, sizeof(word));
+}
+inline void store_bytes(uint8_t* p, uint64_t bits, int64_t bytes) {
+  const int64_t high = 8 * bytes;
+  if (bytes >= 8) return store_word<uint64_t>(p, bits);
+  if (bytes >= 4) return store_word<uint32_t>(p, bits), store_word<uint32_t>(p + bytes - 4, bits >> (high - 32));
+  if (bytes >= 2) return store_word<uint16_t>(p, bits), store_word<uint16_t>(p + bytes - 2, bits >> (high - 16));
+  if (bytes) *p = uint8_t(bits);
+}
+
 // f(i, width, bits, j) over a run: the mask's bits of those elements (0 without a mask) and a number below 4 that
 // turns, for sums in four chains. The mask starts at a byte.
 template <class A, class F>
@@ -145,8 +173,7 @@ inline void sweep_masked(const uint8_t* mask, int64_t n, F&& f) {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) f(i + j * W, Full{}, bits >> (j * W), j);
   }
-  uint64_t bits = 0;
-  if (mask && i < n) __builtin_memcpy(&bits, mask + i / 8, size_t(n - i + 7) / 8);
+  uint64_t bits = mask && i < n ? load_bytes(mask + i / 8, (n - i + 7) / 8) : 0;
   for (; i + W <= n; i += W, bits >>= W) f(i, Full{}, bits, 0);
   if (i < n) f(i, Part{int(n - i)}, bits, 1);
 }
@@ -157,11 +184,8 @@ inline void sweep_masked_rows(const uint8_t* const (&masks)[rows], int64_t n, F&
   constexpr int W = lanes<A>;
   constexpr int group = 4 * W;
   uint64_t bits[rows];
-  auto take = [&](int64_t i, size_t bytes) {
-    for (int j = 0; j < rows; ++j) {
-      bits[j] = 0;
-      if (masks[j]) __builtin_memcpy(&bits[j], masks[j] + i / 8, bytes);
-    }
+  auto take = [&](int64_t i, int64_t bytes) {
+    for (int j = 0; j < rows; ++j) bits[j] = masks[j] ? load_bytes(masks[j] + i / 8, bytes) : 0;
   };
   auto pass = [&] {
     for (int j = 0; j < rows; ++j) bits[j] >>= W;
@@ -172,7 +196,7 @@ inline void sweep_masked_rows(const uint8_t* const (&masks)[rows], int64_t n, F&
     for (int v = 0; v < 4; ++v, pass()) f(i + v * W, Full{}, bits);
   }
   if (i == n) return;
-  take(i, size_t(n - i + 7) / 8);
+  take(i, (n - i + 7) / 8);
   for (; i + W <= n; i += W, pass()) f(i, Full{}, bits);
   if (i < n) f(i, Part{int(n - i)}, bits);
 }

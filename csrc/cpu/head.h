@@ -16,6 +16,7 @@ inline double head_sqrt(double x) { return __builtin_sqrt(x); }
 #include "../common/plane_statistics.h"
 #include "../common/switchable.h"
 #include "head_rows.h"
+#include "head_products.h"
 #include "head_standardize.h"
 #include "head_standardize_grad.h"
 #include "head_sample_norm.h"

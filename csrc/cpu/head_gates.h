@@ -75,31 +75,44 @@ inline void excite_inputs(const HeadArgs& k, const Standardization<A>& standard,
   for (int64_t c = 0; c < k.C; ++c) u[c] = weight_of<A>(k, c) * k_hat(k, standard, n, c) + bias_of<A>(k, c);
 }
 
-// From z, the first layer's result (K), to h = relu(z), and on to a (C), before R.
+// The two layers, of all samples: u (N×C), z (N×K), h = relu(z), a (N×C), before R.
 template <class A>
-inline void hidden_of(const HeadArgs& k, int64_t n, A* h) {
-  for (int64_t i = 0; i < k.K; ++i) h[i] = A(attention_act(AttentionAct::relu, in<double>(k.z)[n * k.K + i]));
+inline Matrix<A> fc_rows(const HeadArgs& k) {
+  return {in<A>(k.fc_weight), k.C, k.K};
+}
+template <class A>
+inline Matrix<A> gate_rows(const HeadArgs& k) {
+  return {in<A>(k.gate_weight), k.K, k.C};
+}
+template <class A>
+inline void hidden_of(const HeadArgs& k, A* h) {
+  for (int64_t i = 0; i < k.N * k.K; ++i) h[i] = A(attention_act(AttentionAct::relu, in<double>(k.z)[i]));
 }
 template <class A>
 inline void excited(const HeadArgs& k, const A* h, A* a) {
-  dots(a, h, in<A>(k.gate_weight), k.K, k.C, k.K);
-  for (int64_t c = 0; c < k.C && k.gate_bias; ++c) a[c] += in<A>(k.gate_bias)[c];
+  products(a, {h, k.K, k.N}, gate_rows<A>(k), k.K);
+}
+template <class A>
+inline A gate_bias_of(const HeadArgs& k, int64_t c) {
+  return k.gate_bias ? in<A>(k.gate_bias)[c] : A(0);
 }
 
 template <class A, class Finish>
 inline void squeeze_excite(const HeadArgs& k, const Standardization<A>& standard, Finish finish) {
-  const int64_t C = k.C, K = k.K;
-  parallel_items(k.N, 2 * C * K, [&](int64_t n) {
-    Scratch<A> memory(3 * C + K);
-    A *u = memory.data, *gamma = u, *beta = u + C, *a = beta + C, *h = a + C;
-    excite_inputs(k, standard, n, u);
-    dots(h, u, in<A>(k.fc_weight), C, K, C);
-    for (int64_t i = 0; i < K; ++i)
-      out<double>(k.z)[n * K + i] = double(h[i]) + (k.fc_bias ? double(in<A>(k.fc_bias)[i]) : 0);
-    hidden_of(k, n, h);
-    excited(k, h, a);
+  const int64_t N = k.N, C = k.C, K = k.K;
+  Scratch<A> memory(2 * N * C + N * K);
+  A *u = memory.data, *a = u + N * C, *h = a + N * C;
+  parallel_items(N, C, [&](int64_t n) { excite_inputs(k, standard, n, u + n * C); });
+  products(h, {u, C, N}, fc_rows<A>(k), C);
+  for (int64_t n = 0; n < N; ++n)
+    for (int64_t j = 0; j < K; ++j)
+      out<double>(k.z)[n * K + j] = double(h[n * K + j]) + (k.fc_bias ? double(in<A>(k.fc_bias)[j]) : 0);
+  hidden_of(k, h);
+  excited(k, h, a);
+  parallel_items(N, 8 * C, [&](int64_t n) {
+    A *gamma = u + n * C, *beta = a + n * C;
     for (int64_t c = 0; c < C; ++c) {
-      const A q = restricted(Restrict(k.gate), a[c]);
+      const A q = restricted(Restrict(k.gate), beta[c] + gate_bias_of<A>(k, c));
       gamma[c] = q * weight_of<A>(k, c), beta[c] = q * bias_of<A>(k, c);
     }
     finish(n, gamma, beta);
@@ -113,23 +126,23 @@ inline void squeeze_excite_grad(const WayBack<A>& way) {
   const int64_t N = k.N, C = k.C, K = k.K;
   Scratch<A> memory(4 * N * C + 2 * N * K);
   A *u = memory.data, *q = u + N * C, *da = q + N * C, *du = da + N * C, *h = du + N * C, *dz = h + N * K;
-  parallel_items(N, 4 * C * K, [&](int64_t n) {
-    A *hidden = h + n * K, *d = dz + n * K, *d_input = du + n * C;
+  hidden_of(k, h);
+  excited(k, h, da);
+  parallel_items(N, 8 * C, [&](int64_t n) {
     excite_inputs(k, way.standard, n, u + n * C);
-    hidden_of(k, n, hidden);
-    memset(d, 0, size_t(K) * sizeof(A));
-    excited(k, hidden, da + n * C);
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i) {
-      const A a = da[i], dq = weight_of<A>(k, c) * way.dgamma[i] + bias_of<A>(k, c) * way.dshift[i];
+      const A a = da[i] + gate_bias_of<A>(k, c);
       q[i] = restricted(Restrict(k.gate), a);
-      da[i] = dq * restricted_slope(Restrict(k.gate), a, q[i]);
+      da[i] = (weight_of<A>(k, c) * way.dgamma[i] + bias_of<A>(k, c) * way.dshift[i]) *
+              restricted_slope(Restrict(k.gate), a, q[i]);
     }
-    add_rows(d, da + n * C, 1, in<A>(k.gate_weight), K, C, K);
-    memset(d_input, 0, size_t(C) * sizeof(A));
-    for (int64_t j = 0; j < K; ++j) d[j] *= A(attention_act_slope(AttentionAct::relu, in<double>(k.z)[n * K + j], 0.0));
-    add_rows(d_input, d, 1, in<A>(k.fc_weight), C, K, C);
+  });
+  combinations(dz, {da, C, N}, gate_rows<A>(k), K);
+  for (int64_t i = 0; i < N * K; ++i) dz[i] *= A(attention_act_slope(AttentionAct::relu, in<double>(k.z)[i], 0.0));
+  combinations(du, {dz, K, N}, fc_rows<A>(k), C);
+  parallel_items(N, C, [&](int64_t n) {
     for (int64_t c = 0, i = n * C; c < C; ++c, ++i)
-      standardized_mean_gradient(d_input[c] * weight_of<A>(k, c), k.mean[i], way.standard.mu_of(n)[c],
+      standardized_mean_gradient(du[i] * weight_of<A>(k, c), k.mean[i], way.standard.mu_of(n)[c],
                                  way.standard.r_of(n)[c], way.dm[i], way.dmu[i], way.dvar[i]);
   });
   // The layers' gradients: sums over samples of rows times a factor.

@@ -28,22 +28,6 @@ inline A dot(const A* a, const A* b, int64_t n) {
   return sum_lanes<A>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// to[j] = a . row j, for `count` rows of n values `step` apart: four at a time, which share a and the sums of lanes.
-template <class A>
-inline void dots(A* to, const A* a, const A* rows, int64_t step, int64_t count, int64_t n) {
-  int64_t j = 0;
-  for (; j + 4 <= count; j += 4) {
-    Vec<A> sum[4] = {};
-    const A* row = rows + j * step;
-    sweep<A>(n, [&](int64_t i, auto width) {
-      const Vec<A> v = load(a + i, width);
-      for (int r = 0; r < 4; ++r) sum[r] += v * load(row + r * step + i, width);
-    });
-    sum_lanes_of<A, 4>(sum, to + j);
-  }
-  for (; j < count; ++j) to[j] = dot(a, rows + j * step, n);
-}
-
 // to += factor * from
 template <class A>
 inline void add_scaled(A* to, A factor, const A* from, int64_t n) {
@@ -69,6 +53,18 @@ inline void add_rows(A* to, const A* factors, int64_t factor_step, const A* rows
     else
       for (int64_t j = 0; j < here; ++j) add_scaled(to, factor[j * factor_step], row + j * step, n);
   }
+}
+
+// The sum of f(i) over [0, n), in eight chains: in one, each addition would wait for the one before.
+template <class F>
+inline double sum_of(int64_t n, F&& f) {
+  constexpr int chains = 8;
+  double sums[chains] = {};
+  int64_t i = 0;
+  for (; i + chains <= n; i += chains)
+    for (int j = 0; j < chains; ++j) sums[j] += f(i + j);
+  for (; i < n; ++i) sums[i % chains] += f(i);
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
 // f(begin, end) over blocks of the C channels, for sums over N samples that are each channel's own.

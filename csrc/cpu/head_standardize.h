@@ -23,16 +23,15 @@ inline void moments_over_samples(const HeadArgs& k, double factor, MeanOf mean_o
 // found(group, mu, var) for the groups of `channels` channels of all samples.
 template <class A, class Found>
 inline void moments_over_groups(const HeadArgs& k, int64_t channels, double factor, Found found) {
+  if (channels == 1)
+    return parallel_items(k.N, k.C, [&](int64_t n) {
+      for (int64_t i = n * k.C; i < (n + 1) * k.C; ++i) found(i, k.mean[i], factor * double(in<A>(k.v)[i]));
+    });
   parallel_items(k.N * (k.C / channels), channels, [&](int64_t group) {
     const double* m = k.mean + group * channels;
     const A* v = in<A>(k.v) + group * channels;
-    double mu = 0, var = 0;
-    for (int64_t i = 0; i < channels; ++i) mu += m[i];
-    mu /= double(channels);
-    for (int64_t i = 0; i < channels; ++i) {
-      const double d = m[i] - mu;
-      var += factor * double(v[i]) + d * d;
-    }
+    const double mu = sum_of(channels, [&](int64_t i) { return m[i]; }) / double(channels);
+    const double var = sum_of(channels, [&](int64_t i) { return factor * double(v[i]) + (m[i] - mu) * (m[i] - mu); });
     found(group, mu, var / double(channels));
   });
 }
@@ -59,30 +58,47 @@ struct Scopes {
       mu_[i] = take(entries), var_[i] = take(entries), w_mean_[i] = take(k.C), w_var_[i] = take(k.C);
       moments(s, mu_[i], var_[i]);
     }
-    for (int64_t c = 0; c < k.C && k.scopes; ++c) {
-      const int64_t row = c / (k.C / k.ratio_groups) * k.scopes;
+    for (int64_t group = 0; group < k.ratio_groups && k.scopes; ++group) {
+      const int64_t channels = k.C / k.ratio_groups, begin = group * channels;
       double w[kMostScopes], w_var[kMostScopes];
-      ratios(in<A>(k.mean_weight) + row, k.scopes, w);
-      ratios(in<A>(k.var_weight) + row, k.scopes, w_var);
-      for (int64_t i = 0; i < k.scopes; ++i) w_mean_[i][c] = w[i], w_var_[i][c] = w_var[i];
+      ratios(in<A>(k.mean_weight) + group * k.scopes, k.scopes, w);
+      ratios(in<A>(k.var_weight) + group * k.scopes, k.scopes, w_var);
+      for (int64_t i = 0; i < k.scopes; ++i)
+        for (int64_t c = begin; c < begin + channels; ++c) w_mean_[i][c] = w[i], w_var_[i][c] = w_var[i];
     }
   }
 
   Scope operator[](int64_t i) const { return {Sharers(k, k.over[i]), mu_[i], var_[i], w_mean_[i], w_var_[i]}; }
 
-  // f(plane, channel, entry): a sample's planes, and where their scope's moments lie.
+  // f(plane, channel, entry): a sample's planes of channels [begin, end), and where their scope's moments lie. What f writes
+  // is each plane's or channel's own.
   template <class F>
-  void planes_of(int64_t n, const Sharers& s, F&& f) const {
-    if (s.batch)
-      for (int64_t c = 0; c < k.C; ++c) f(n * k.C + c, c, c);
-    else
-      for (int64_t begin = 0, entry = s.index(n, 0, k.C); begin < k.C; begin += s.channels, ++entry)
-        for (int64_t c = begin; c < begin + s.channels; ++c) f(n * k.C + c, c, entry);
+  void planes_of(int64_t n, const Sharers& s, int64_t begin, int64_t end, F&& f) const {
+    const int64_t first = n * k.C;
+    if (s.batch || s.channels == 1) {
+      const int64_t shift = s.batch ? 0 : first;
+#pragma GCC ivdep
+      for (int64_t c = begin; c < end; ++c) f(first + c, c, shift + c);
+      return;
+    }
+    for (int64_t c = begin; c < end;) {
+      const int64_t entry = s.index(n, c, k.C), stop = min64(end, (c / s.channels + 1) * s.channels);
+#pragma GCC ivdep
+      for (int64_t i = c; i < stop; ++i) f(first + i, i, entry);
+      c = stop;
+    }
   }
   // All planes; samples in parallel.
   template <class F>
   void each_plane(const Sharers& s, F&& f) const {
-    parallel_items(k.N, k.C, [&](int64_t n) { planes_of(n, s, f); });
+    parallel_items(k.N, k.C, [&](int64_t n) { planes_of(n, s, 0, k.C, f); });
+  }
+  // All planes; channels in parallel, so that f may add to what is a channel's.
+  template <class F>
+  void each_channel(const Sharers& s, F&& f) const {
+    parallel_channels(k.N, k.C, [&](int64_t begin, int64_t end) {
+      for (int64_t n = 0; n < k.N; ++n) planes_of(n, s, begin, end, f);
+    });
   }
 
  private:

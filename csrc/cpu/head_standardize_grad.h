@@ -64,8 +64,8 @@ inline void group_grad(const WayBack<A>& way) {
   way.with_sums([&](auto dmu_of, auto dvar_of) {
     parallel_items(k.N * k.groups, size, [&](int64_t group) {
       const int64_t begin = group * size, end = begin + size;
-      double dmu = 0, dvar = 0;
-      for (int64_t i = begin; i < end; ++i) dmu += dmu_of(i, 0), dvar += dvar_of(i, 0);
+      const double dmu = sum_of(size, [&](int64_t i) { return dmu_of(begin + i, 0); });
+      const double dvar = sum_of(size, [&](int64_t i) { return dvar_of(begin + i, 0); });
       for (int64_t i = begin; i < end; ++i) {
         way.dm[i] += mean_gradient<A>(dmu, dvar, k.mean[i], way.standard.mu[i], size);
         way.dv[i] += variance_gradient<A>(dvar, size);
@@ -105,11 +105,10 @@ inline void scope_grad(const WayBack<A>& way, const typename Scopes<A>::Scope& s
   const HeadArgs& k = way.k;
   const Sharers& s = scope.sharers;
   const Scopes<A>& scopes = way.standard.scopes;
-  for (int64_t n = 0; n < k.N; ++n)
-    scopes.planes_of(n, s, [&](int64_t plane, int64_t c, int64_t entry) {
-      dw_mean[c] += way.dmu[plane] * (scope.mu[entry] - k.mean[plane]);
-      dw_var[c] += way.dvar[plane] * scope.var[entry];
-    });
+  scopes.each_channel(s, [&](int64_t plane, int64_t c, int64_t entry) {
+    dw_mean[c] += way.dmu[plane] * (scope.mu[entry] - k.mean[plane]);
+    dw_var[c] += way.dvar[plane] * scope.var[entry];
+  });
   if (s.given) return;
   const int64_t entries = s.entries(k.N, k.C);
   Scratch<double> sums(2 * entries, true);
@@ -119,9 +118,17 @@ inline void scope_grad(const WayBack<A>& way, const typename Scopes<A>::Scope& s
     dvar[entry] += scope.w_var[c] * way.dvar[plane] * s.factor;
   };
   if (s.batch)
-    for (int64_t n = 0; n < k.N; ++n) scopes.planes_of(n, s, add);
-  else
+    scopes.each_channel(s, add);
+  else if (s.channels == 1)
     scopes.each_plane(s, add);
+  else
+    parallel_items(entries, s.channels, [&](int64_t entry) {
+      const int64_t plane = entry * s.channels, c = plane % k.C;
+      const double *w_mean = scope.w_mean + c, *w_var = scope.w_var + c;
+      const double *dmu_of = way.dmu + plane, *dvar_of = way.dvar + plane;
+      dmu[entry] = sum_of(s.channels, [&](int64_t i) { return w_mean[i] * dmu_of[i]; });
+      dvar[entry] = s.factor * sum_of(s.channels, [&](int64_t i) { return w_var[i] * dvar_of[i]; });
+    });
   const double factor = plane_variance_factor(k);
   scopes.each_plane(s, [&](int64_t plane, int64_t, int64_t entry) {
     way.dm[plane] += mean_gradient<A>(dmu[entry], dvar[entry], k.mean[plane], scope.mu[entry], s.count);

@@ -28,7 +28,7 @@ inline void affine_run(const AffineArgs& args, const RunPointers<T>& p, const Co
   uint64_t bits = 0;
   for (; i + W <= n; i += W) bits |= step(i, Full{}) << (i - rest);
   if (i < n) bits |= (step(i, Part{int(n - i)}) & ((uint64_t(1) << (n - i)) - 1)) << (i - rest);
-  if (p.mask) __builtin_memcpy(p.mask + rest / 8, &bits, size_t(n - rest + 7) / 8);
+  if (p.mask) store_bytes(p.mask + rest / 8, bits, (n - rest + 7) / 8);
 }
 
 template <class T>

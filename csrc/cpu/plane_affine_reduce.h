@@ -7,26 +7,33 @@ struct PlaneSums {
   double g = 0, gx = 0;
 };
 
-// Small dense planes, one after the other in memory, at p[0], p[1] and so on.
+// Small dense planes, one after the other in memory: p is the first's.
 template <Source source, int count, class T>
-inline void reduce_planes(const AffineArgs& k, const Uniform<Compute<T>> (&coefficients)[count],
-                          const RunPointers<T> (&p)[count], Compute<T>* g_sums, Compute<T>* gx_sums) {
+FUSEDNORM_INLINED inline void reduce_planes(const AffineArgs& k, const RunPointers<T>& p, int64_t n, int64_t c,
+                                            auto vectors, Compute<T>* g_sums, Compute<T>* gx_sums) {
   using A = Compute<T>;
+  const int64_t S = p.length, mask_bytes = ceil_div(S, 8);
   Vec<A> g_sum[count] = {}, gx_sum[count] = {};
-  const uint8_t* masks[count];
-  for (int j = 0; j < count; ++j) masks[j] = p[j].mask;
-  sweep_masked_rows<A>(masks, p[0].length, [&](int64_t i, auto width, const uint64_t (&bits)[count]) {
-#pragma GCC unroll 4
+  Uniform<A> coefficients[count];
+  uint64_t bits[count] = {};
+  for (int j = 0; j < count; ++j, ++c) {
+    if (c == k.shape.C) ++n, c = 0;
+    coefficients[j] = Uniform<A>(k, n, c);
+    if constexpr (source == Source::masked) bits[j] = load_bytes(p.mask + j * mask_bytes, mask_bytes);
+  }
+  sweep_vectors<A>(S, vectors, [&](int64_t i, auto width) {
     for (int j = 0; j < count; ++j) {
-      Vec<A> g = gradient<source>(k, p[j].dy, p[j].x, p[j].residual, bits[j], coefficients[j], i, width);
-      Vec<A> x = load(p[j].x + i, width) - coefficients[j].center;
+      const int64_t at = j * S + i;
+      Vec<A> g = gradient<source>(k, p.dy + at, p.x + at, p.residual ? p.residual + at : nullptr, bits[j] >> i,
+                                  coefficients[j], 0, width);
+      Vec<A> x = load(p.x + at, width) - coefficients[j].center;
       if constexpr (!is_full<decltype(width)>) {
         g = first_lanes<A>(width.count, g);
         x = first_lanes<A>(width.count, x);
       }
       g_sum[j] += g;
       gx_sum[j] += g * x;
-      if (p[j].y) store_out(p[j].y + i, g, width, k.shape.stream && can_stream(p[j].y));
+      if (p.y) store_out(p.y + at, g, width, k.shape.stream && can_stream(p.y + at));
     }
   });
   sum_lanes_of<A, count>(g_sum, g_sums);
@@ -38,24 +45,19 @@ void reduce_small_planes(const AffineArgs& k, const DenseOperands<T>& dense) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), mask_bytes = ceil_div(S, 8);
-  planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
-    auto of = [&](int64_t plane) { return Uniform<A>(k, plane / s.C, plane % s.C); };
-    auto run = [&](int64_t plane) { return dense.run(plane * S, k.mask ? k.mask + plane * mask_bytes : nullptr, S); };
-    A g[count], gx[count];
-    if constexpr (count == 4) {
-      const Uniform<A> coefficients[] = {of(first), of(first + 1), of(first + 2), of(first + 3)};
-      const RunPointers<T> runs[] = {run(first), run(first + 1), run(first + 2), run(first + 3)};
-      reduce_planes<source>(k, coefficients, runs, g, gx);
-    } else {
-      const Uniform<A> coefficients[] = {of(first)};
-      const RunPointers<T> runs[] = {run(first)};
-      reduce_planes<source>(k, coefficients, runs, g, gx);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      at<A>(k.dshift, (first + i) / s.C, (first + i) % s.C) = g[i];
-      at<A>(k.dscale, (first + i) / s.C, (first + i) % s.C) = gx[i];
-    }
-    if (s.stream) stream_fence();
+  with_vectors<A>(S, [&](auto vectors) {
+    planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
+      int64_t n = first / s.C, c = first - n * s.C;
+      A g[count], gx[count];
+      const RunPointers<T> p = dense.run(first * S, k.mask ? k.mask + first * mask_bytes : nullptr, S);
+      reduce_planes<source, count>(k, p, n, c, vectors, g, gx);
+      for (int64_t i = 0; i < count; ++i, ++c) {
+        if (c == s.C) ++n, c = 0;
+        at<A>(k.dshift, n, c) = g[i];
+        at<A>(k.dscale, n, c) = gx[i];
+      }
+      if (s.stream) stream_fence();
+    });
   });
 }
 

@@ -51,17 +51,18 @@ inline void moments_run(const T* x, int64_t n, Moments& moments) {
 
 // Small planes, one after the other in memory: as moments_run, without a merge.
 template <int count, class T>
-inline void moments_planes(const T* x, int64_t S, double* means, double* squares) {
+FUSEDNORM_INLINED inline void moments_planes(const T* x, int64_t S, auto vectors, double* means, double* squares) {
   using A = Compute<T>;
   Vec<A> sum[count] = {};
-  sweep<A>(S, [&](int64_t i, auto width) {
+  sweep_vectors<A>(S, vectors, [&](int64_t i, auto width) {
     for (int j = 0; j < count; ++j) sum[j] += load(x + j * S + i, width);
   });
   A mean[count];
   sum_lanes_of<A, count>(sum, mean);
-  for (int j = 0; j < count; ++j) mean[j] /= A(S);
+  const A inverse = A(1) / A(S);
+  for (int j = 0; j < count; ++j) mean[j] *= inverse;
   Vec<A> square[count] = {}, drift[count] = {};
-  sweep<A>(S, [&](int64_t i, auto width) {
+  sweep_vectors<A>(S, vectors, [&](int64_t i, auto width) {
     for (int j = 0; j < count; ++j) {
       Vec<A> d = load(x + j * S + i, width) - mean[j];
       if constexpr (!is_full<decltype(width)>) d = first_lanes<A>(width.count, d);
@@ -81,21 +82,31 @@ inline void moments_planes(const T* x, int64_t S, double* means, double* squares
 }
 
 template <class T>
+void moments_small_planes(const MomentsArgs& k, const Dense<T>& packed) {
+  using A = Compute<T>;
+  const Shape& s = k.shape;
+  const int64_t S = s.positions();
+  with_vectors<A>(S, [&](auto vectors) {
+    planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
+      double mean[count], var[count];
+      moments_planes<count>(packed.at(first * S), S, vectors, mean, var);
+      int64_t n = first / s.C, c = first - n * s.C;
+      for (int64_t i = 0; i < count; ++i, ++c) {
+        if (c == s.C) ++n, c = 0;
+        at<double>(k.mean, n, c) = mean[i];
+        at<A>(k.var, n, c) = A(var[i]);
+      }
+    });
+  });
+}
+
+template <class T>
 void plane_moments_planar(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), segments = ceil_div(S, kSegment), planes = s.N * s.C;
   const Dense<T> packed(k.x, s);
-  if (packed.known && S <= kSmallPlane)
-    return planes_in_fours(planes, S, [&](int64_t plane, auto count) {
-      double mean[count], var[count];
-      moments_planes<count>(packed.at(plane * S), S, mean, var);
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t n = (plane + i) / s.C, c = plane + i - n * s.C;
-        at<double>(k.mean, n, c) = mean[i];
-        at<A>(k.var, n, c) = A(var[i]);
-      }
-    });
+  if (packed.known && S <= kSmallPlane) return moments_small_planes(k, packed);
   auto reduce = [&](int64_t plane, int64_t begin, int64_t end) {
     Reader<T> reader;
     Moments moments;
@@ -173,46 +184,51 @@ inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int6
     store(drift + c, total, width);
     store(square + c, squares, width);
   });
-  const double n = double(rows), total = before + n, share = n / total, cross = before * n / total;
+  const double n = double(rows), total = before + n, share = n / total, cross = before * n / total, each = 1 / n;
   for (int64_t c = 0; c < C; ++c) {
-    double rest = double(drift[c]);
-    double delta = double(sum[c]) + rest / n - mean[c];
+    const double rest = double(drift[c]), left = rest * each;
+    const double delta = double(sum[c]) + left - mean[c];
     mean[c] += delta * share;
-    m2[c] += non_negative(double(square[c]) - rest * rest / n) + delta * delta * cross;
+    m2[c] += non_negative(double(square[c]) - rest * left) + delta * delta * cross;
   }
 }
 
-constexpr int64_t kBlockBytes = 131072;  // an eighth of a current L2
+// A block is swept twice, so it should stay near; long, for each is merged into double at the end; and short, for its sums
+// are added up in the compute type.
+constexpr int64_t kBlockRows = 64, kBlockBytes = 131072;  // an eighth of a current L2
 
 template <class T>
 void plane_moments_channels_last(const MomentsArgs& k) {
   using A = Compute<T>;
   const Shape& s = k.shape;
   const int64_t S = s.positions(), C = s.C, step = positions_per_item(s), items = ceil_div(S, step);
-  // Swept twice, so a block of rows should stay near; but long, for each is merged into double at the end, which counts
-  // where there are many channels; and short, for its sums are added up in the compute type.
-  const int64_t block = max64(4, min64(64, kBlockBytes / (C * int64_t(sizeof(T)))));
+  const int64_t tile = kBlockBytes / (kBlockRows * int64_t(sizeof(T)));  // channels
   Scratch<double> partial(s.N * items * 2 * C, true);
   parallel_items(s.N * items, step * C, [&](int64_t item) {
     const int64_t n = item / items, begin = item % items * step, end = min64(begin + step, S);
     double* mean = partial.data + item * 2 * C;
-    Scratch<A> sums(3 * C);
-    for (int64_t p = begin; p < end; p += block) {
-      const int64_t rows = min64(block, end - p);
-      auto row = [&](int64_t i) { return at<T>(k.x, s, n, 0, p + i); };
-      moments_rows<T>(rows, C, double(p - begin), row, block * k.x.p0, sums.data, sums.data + C, mean, mean + C);
-    }
+    Scratch<A> sums(3 * min64(C, tile));
+    for (int64_t p = begin; p < end; p += kBlockRows)
+      for (int64_t c = 0; c < C; c += tile) {
+        const int64_t rows = min64(kBlockRows, end - p), channels = min64(tile, C - c);
+        auto row = [&](int64_t i) { return at<T>(k.x, s, n, c, p + i); };
+        const int64_t ahead = c + tile < C ? tile : kBlockRows * k.x.p0;
+        moments_rows<T>(rows, channels, double(p - begin), row, ahead, sums.data, sums.data + channels, mean + c,
+                        mean + C + c);
+      }
   });
   parallel_items(s.N, items * C, [&](int64_t n) {
-    for (int64_t c = 0; c < C; ++c) {
-      Moments moments;
-      for (int64_t i = 0; i < items; ++i) {
-        const double* mean = partial.data + (n * items + i) * 2 * C;
-        moments.merge(double(min64(step, S - i * step)), mean[c], mean[C + c]);
+    const double *mean = partial.data + n * items * 2 * C, *m2 = mean + C, share = 1 / double(S);
+    if (items == 1)
+      for (int64_t c = 0; c < C; ++c) at<double>(k.mean, n, c) = mean[c], at<A>(k.var, n, c) = A(m2[c] * share);
+    else
+      for (int64_t c = 0; c < C; ++c) {
+        Moments moments;
+        for (int64_t i = 0; i < items; ++i)
+          moments.merge(double(min64(step, S - i * step)), mean[i * 2 * C + c], m2[i * 2 * C + c]);
+        at<double>(k.mean, n, c) = moments.mean;
+        at<A>(k.var, n, c) = A(moments.m2 * share);
       }
-      at<double>(k.mean, n, c) = moments.mean;
-      at<A>(k.var, n, c) = A(moments.m2 / moments.count);
-    }
   });
 }
 

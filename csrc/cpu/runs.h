@@ -96,6 +96,33 @@ inline void parallel_items(int64_t items, int64_t elements, F&& f) {
       &f);
 }
 
+// f(i, width) over S <= kSmallPlane values, and `vectors` of them, as a constant where there are few: the loop is unrolled.
+template <class A, class F>
+FUSEDNORM_INLINED inline void sweep_vectors(int64_t S, auto vectors, F&& f) {
+  constexpr int W = lanes<A>;
+  for (int64_t v = 0; v + 1 < vectors; ++v) f(v * W, Full{});
+  const int64_t last = (vectors - 1) * W;
+  if (S - last == W)
+    f(last, Full{});
+  else
+    f(last, Part{int(S - last)});
+}
+template <class A, class F>
+FUSEDNORM_INLINED inline void with_vectors(int64_t S, F&& f) {
+  switch (const int64_t vectors = (S + lanes<A> - 1) / lanes<A>) {
+    case 1:
+      return f(std::integral_constant<int64_t, 1>{});
+    case 2:
+      return f(std::integral_constant<int64_t, 2>{});
+    case 3:
+      return f(std::integral_constant<int64_t, 3>{});
+    case 4:
+      return f(std::integral_constant<int64_t, 4>{});
+    default:
+      return f(vectors);
+  }
+}
+
 // f(first plane, std::integral_constant of how many) over all planes.
 template <class F>
 inline void planes_in_fours(int64_t planes, int64_t elements, F&& f) {

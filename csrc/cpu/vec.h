@@ -79,7 +79,7 @@ inline Vec<float> widen(HalfWordVec bits, bf16) {
 
 inline Vec<float> widen(HalfWordVec bits, f16) {
 #if FUSEDNORM_VECTOR_BYTES == 64
-  return (Vec<float>)_mm512_cvtph_ps((__m256i)bits);
+  return (Vec<float>)_mm512_maskz_cvtph_ps(0xffff, (__m256i)bits);  // GCC warns of its own plain intrinsic
 #elif FUSEDNORM_VECTOR_BYTES == 32
   return (Vec<float>)_mm256_cvtph_ps((__m128i)bits);
 #else
@@ -275,6 +275,18 @@ inline Vec<A> choose(uint64_t bits, Vec<A> a, Vec<A> b) {
   for (int i = 0; i < lanes<A>; ++i) lane_bit[i] = decltype(lane_bit[0] + 0)(1) << i;
   IntVec<A> chosen = (IntVec<A>{} + decltype(lane_bit[0] + 0)(bits)) & lane_bit;
   return chosen != 0 ? a : b;
+}
+
+// Lane i of the result is lane index[i] of v.
+template <class A>
+inline Vec<A> permute(Vec<A> v, IntVec<A> index) {
+#if defined(__clang__)
+  Vec<A> permuted;
+  for (int i = 0; i < lanes<A>; ++i) permuted[i] = v[index[i]];
+  return permuted;
+#else
+  return __builtin_shuffle(v, index);
+#endif
 }
 
 template <class A>
