@@ -103,7 +103,7 @@ Forward forward_into(const Tensor& y, const Tensor& x, const Optional& residual,
   AffineArgs a = c.affine(residual);
   a.y = operand(y, x, "y");
   if (save_mask) a.mask = static_cast<uint8_t*>(mask.data_ptr());
-  kernels().plane_affine(a);
+  Cpu(x).plane_affine(a);
   return {y, mask, mean, var, outer_scale, outer_shift, t, p, pooled};
 }
 

@@ -190,7 +190,7 @@ Forward forward_into(const Tensor& y, const Tensor& x, const Optional& residual,
   }
   PositionAffineArgs a = s.affine(residual);
   a.y = s.map(y, "y");
-  kernels().position_affine(a);
+  Cpu(x).position_affine(a);
   return {y, mean, var, t_mean, t_var, cov, u_mean, u_var, batch_mean, batch_var};
 }
 

@@ -26,7 +26,7 @@ def maximum(z: Tensor, level: Tensor) -> Tensor:
 
 def maximum_inplace(z: Tensor, level: Tensor) -> Tensor:
     """maximum over z, of any type, for rounding keeps the order of values. Nothing wants a gradient."""
-    return torch.maximum(z, _column(z, level).to(z.dtype), out=z)
+    return z.clamp_min_(_column(z, level).to(z.dtype))
 
 
 def _column(z: Tensor, level: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def _kept(packet, backend):
 @pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
 @pytest.mark.parametrize("act", ["identity", "relu", "silu"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", OPAQUE)
 def test_planes(backend, layout, act, residual):
     (_, args) = next(call for call in kernel_calls(layout, act, residual) if call[0] == "plane_affine")
     check("plane_affine", backend, (*args[:-1], False), ())
@@ -44,7 +44,7 @@ def test_planes(backend, layout, act, residual):
 
 @pytest.mark.parametrize("options", some_options(), ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", OPAQUE)
 def test_positions(backend, layout, options):
     x, dy, residual = (laid_out(torch.randn(2, 8, 5, 3), layout) for _ in range(3))
     for name, args in calls(x, dy, residual, options, backend):

@@ -402,6 +402,20 @@ def test_compiled(backend, kind):
         torch.testing.assert_close(found, theirs)
 
 
+@pytest.mark.parametrize("kind", ["batch", "filter response"])
+@torch.no_grad()
+def test_compiled_slices_of_changing_sizes(kind):
+    torch._dynamo.reset()
+    layer, over = (m.eval() for m in twins(kind, 4, 8, act="relu"))
+    compiled = torch.compile(lambda b: over(b[:, 2:10], b[:, 10:18]), fullgraph=True, dynamic=True, backend="aot_eager")
+    for samples in (2, 3, 5):
+        buffer = maps_like(samples, 20, 4 + samples, 7).float()
+        expected = buffer.clone()
+        expected[:, 2:10] = layer(buffer[:, 2:10], buffer[:, 10:18])
+        compiled(buffer)
+        torch.testing.assert_close(buffer, expected)
+
+
 @torch.no_grad()
 def test_compiled_with_x_for_residual():
     torch._dynamo.reset()
