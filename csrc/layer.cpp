@@ -133,8 +133,8 @@ Tensor gradient_of(const Tensor& x, const Optional& parameter, bool zeroed) {
                 : make_empty(x, parameter->sizes(), compute_type(x));
 }
 
-ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& x, const Optional& residual,
-                            const std::string& act, bool save_mask) {
+ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& y, const Tensor& x,
+                            const Optional& residual, const std::string& act, bool save_mask) {
   refuse_empty(x);
   const int64_t K = layer.components(), channels = layer.over_batch() ? shape.C : 0;
   const int64_t components = layer.norm_weight && !layer.norm_mean ? layer.norm_weight->numel() : 0;
@@ -143,7 +143,7 @@ ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor
                    {},
                    {},
                    {},
-                   make_like(x),
+                   y,
                    save_mask ? new_mask(x) : nothing(x, ScalarType::Byte),
                    new_means(x),
                    new_per_plane(x),

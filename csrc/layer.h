@@ -68,8 +68,9 @@ struct BackwardCall {
   AffineArgs one_pass() const;  // where dy and x are kept in between
 };
 
-ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& x, const Optional& residual,
-                            const std::string& act, bool save_mask);
+// y: where it goes; may be x.
+ForwardCall prepare_forward(const Layer& layer, const Shape& shape, const Tensor& y, const Tensor& x,
+                            const Optional& residual, const std::string& act, bool save_mask);
 
 BackwardCall prepare_backward(const Layer& layer, const Shape& shape, const Tensor& dy, const Tensor& x,
                               const Optional& residual, const Optional& mask, const Tensor& mean, const Tensor& var,
@@ -92,10 +93,19 @@ struct LayerOperators<Device, std::tuple<L...>> {
   static Forward norm_forward(Tensor x, Optional residual, L... l, std::string act, bool save_mask) {
     const Layer layer{l...};
     Device device(x);
-    ForwardCall call = prepare_forward(layer, device.shape_of(x), x, residual, act, save_mask);
+    ForwardCall call = prepare_forward(layer, device.shape_of(x), make_like(x), x, residual, act, save_mask);
     device.forward(call);
     return {call.y, call.mask,       call.mean,      call.var,    call.scale, call.shift,
             call.z, call.batch_mean, call.batch_var, call.z_mean, call.z_var};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor> norm_forward_inplace(Tensor x, Optional residual, L... l,
+                                                                         std::string act) {
+    const Layer layer{l...};
+    Device device(x);
+    ForwardCall call = prepare_forward(layer, device.shape_of(x), x, x, residual, act, false);
+    device.forward(call);
+    return {call.batch_mean, call.batch_var, call.z_mean, call.z_var};
   }
 
   static Backward norm_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor mean, Tensor var,

@@ -34,6 +34,15 @@ struct Operators {
     return {y, mask};
   }
 
+  static void plane_affine_inplace(Tensor x, Tensor center, Tensor scale, Tensor shift, std::optional<Tensor> residual,
+                                   std::string act) {
+    if (x.numel() == 0) return;
+    Device device(x);
+    AffineArgs k = arguments(device, x, center, scale, shift, residual, act);
+    k.y = k.x;
+    device.plane_affine(k);
+  }
+
   static std::tuple<Tensor, Tensor, Tensor> plane_affine_reduce(Tensor dy, Tensor x, Tensor center, Tensor scale,
                                                                 Tensor shift, std::optional<Tensor> residual,
                                                                 std::optional<Tensor> mask, std::string act,

@@ -91,6 +91,17 @@ struct PositionOperators {
     return y;
   }
 
+  static void position_affine_inplace(Tensor x, Tensor center, Tensor scale, Tensor shift, Optional outer, Optional t,
+                                      Tensor gain, Tensor bias, Optional gate_weight, Optional gate_bias, Optional u,
+                                      Optional residual, std::string restrict_, std::string act) {
+    if (x.numel() == 0) return;
+    Device device(x);
+    PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, u,
+                                     residual, restrict_, act);
+    k.y = k.x;
+    device.position_affine(k);
+  }
+
   static std::tuple<Tensor, Tensor, Tensor> position_moments_pool(Tensor x, Tensor center, std::string statistic,
                                                                   int64_t blocks) {
     Tensor mean = new_per_position(x), var = new_per_position(x), cov = new_per_plane(x);
@@ -115,19 +126,16 @@ struct PositionOperators {
                                                                     Optional residual, std::string statistic,
                                                                     std::string restrict_, std::string act,
                                                                     int64_t blocks) {
-    Tensor y = torch::stable::empty_like(x), mean = new_per_position(x), var = new_per_position(x);
-    if (x.numel() == 0) return {y, torch::stable::zero_(mean), torch::stable::zero_(var)};
-    Device device(x);
-    // u: for there to be a gate; the kernel finds it out
-    PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias,
-                                     mean, residual, restrict_, act);
-    k.statistic = statistic_of(statistic);
-    k.blocks = blocks;
-    k.y = operand(y, x, "y");
-    k.mean = mean.data_ptr();
-    k.var = var.data_ptr();
-    device.position_moments_affine(k);
-    return {y, mean, var};
+    return moments_affine_into(torch::stable::empty_like(x), x, center, scale, shift, outer, t, gain, bias, gate_weight,
+                               gate_bias, residual, statistic, restrict_, act, blocks);
+  }
+
+  static void position_moments_affine_inplace(Tensor x, Tensor center, Tensor scale, Tensor shift, Optional outer,
+                                              Optional t, Tensor gain, Tensor bias, Tensor gate_weight,
+                                              Tensor gate_bias, Optional residual, std::string statistic,
+                                              std::string restrict_, std::string act, int64_t blocks) {
+    moments_affine_into(x, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias, residual, statistic,
+                        restrict_, act, blocks);
   }
 
   static std::tuple<Tensor, Tensor> position_affine_reduce(Tensor dy, Tensor x, Tensor center, Tensor scale,
@@ -216,6 +224,27 @@ struct PositionOperators {
   }
 
  private:
+  // y: where it goes; may be x.
+  static std::tuple<Tensor, Tensor, Tensor> moments_affine_into(
+      Tensor y, const Tensor& x, const Tensor& center, const Tensor& scale, const Tensor& shift, const Optional& outer,
+      const Optional& t, const Tensor& gain, const Tensor& bias, const Tensor& gate_weight, const Tensor& gate_bias,
+      const Optional& residual, const std::string& statistic, const std::string& restrict_, const std::string& act,
+      int64_t blocks) {
+    Tensor mean = new_per_position(x), var = new_per_position(x);
+    if (x.numel() == 0) return {y, torch::stable::zero_(mean), torch::stable::zero_(var)};
+    Device device(x);
+    // u: for there to be a gate; the kernel finds it out
+    PositionAffineArgs k = arguments(device, x, center, scale, shift, outer, t, gain, bias, gate_weight, gate_bias,
+                                     mean, residual, restrict_, act);
+    k.statistic = statistic_of(statistic);
+    k.blocks = blocks;
+    k.y = operand(y, x, "y");
+    k.mean = mean.data_ptr();
+    k.var = var.data_ptr();
+    device.position_moments_affine(k);
+    return {y, mean, var};
+  }
+
   static PositionAffineArgs arguments(Device& device, const Tensor& x, const Tensor& center, const Tensor& scale,
                                       const Tensor& shift, const Optional& outer, const Optional& t, const Tensor& gain,
                                       const Tensor& bias, const Optional& gate_weight, const Optional& gate_bias,

@@ -1,11 +1,15 @@
 """One function a layer. The modules of `fusednorm` hold the parameters and call these.
 
 All take x of shape (N, C, *positions) with 0 to 3 position dimensions, in float32, float64, bfloat16 or float16,
-contiguous, channels_last or with any other strides; the result has x's type and layout, and neither x nor residual
-is written to. Arithmetic is in float32 (float64 for float64 x); parameters may be float32, 16-bit, or (with float64
-x) float64. `residual` is added before the activation `act` ("relu", "relu6", "leaky_relu" with slope 0.01, "silu",
-"hardswish", "gelu" or None), all in the pass that writes the result. An empty x gives an empty result, zero
-gradients, and leaves running statistics alone.
+contiguous, channels_last or with any other strides; the result has x's type and layout, and neither x nor residual is
+written to. Arithmetic is in float32 (float64 for float64 x); parameters may be float32, 16-bit, or (with float64 x)
+float64. `residual` is added before the activation `act` ("relu", "relu6", "leaky_relu" with slope 0.01, "silu",
+"hardswish", "gelu" or None), all in the pass that writes the result. An empty x gives an empty result, zero gradients,
+and leaves running statistics alone.
+
+With `inplace` the result is x, written over, without another map; RuntimeError where something wants a gradient while
+gradients are on (backward needs x as it was), where values of x share memory, or the residual some with x (it may be x
+itself), for an inference tensor outside of inference mode, and under torch.func's transforms.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from . import checks, parts
-from .engine.maximum import maximum
+from .engine.maximum import maximum, maximum_inplace
 from .heads import UserHead
 from .heads.planes import STATISTICS, Restrict
+from .inplace import check_inplace
 from .parts import AttentionNorm, Factor
 
 __all__ = [
@@ -54,6 +59,7 @@ def batch_norm(
     *,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) over samples and positions.
 
@@ -63,7 +69,7 @@ def batch_norm(
     """
     checks.check_input(x)
     standardize = parts.batch(x, running_mean, running_var, training, momentum, eps)
-    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act)
+    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act, inplace)
 
 
 def group_norm(
@@ -75,6 +81,7 @@ def group_norm(
     *,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(weight*(x - mu)/sqrt(var + eps) + bias + residual), mu and var (biased) of each sample's groups of channels.
 
@@ -82,7 +89,7 @@ def group_norm(
     standardized to 0.
     """
     checks.check_input(x)
-    return parts.run(x, parts.group(x, num_groups, eps), parts.affine(x, weight, bias), residual, act)
+    return parts.run(x, parts.group(x, num_groups, eps), parts.affine(x, weight, bias), residual, act, inplace)
 
 
 def attentive_batch_norm(
@@ -103,6 +110,7 @@ def attentive_batch_norm(
     attention_eps: float = 1e-3,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Attentive Normalization over batch statistics (AN eqs. 7-11): see AttentiveBatchNorm2d for the equations.
 
@@ -132,7 +140,7 @@ def attentive_batch_norm(
         attention_act,
         attention_eps,
     )
-    return parts.run(x, standardize, recalibrate, residual, act)
+    return parts.run(x, standardize, recalibrate, residual, act, inplace)
 
 
 def attentive_group_norm(
@@ -151,6 +159,7 @@ def attentive_group_norm(
     attention_eps: float = 1e-3,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Attentive Normalization over groups of channels: see AttentiveGroupNorm. Arguments as in attentive_batch_norm.
 
@@ -170,7 +179,7 @@ def attentive_group_norm(
         attention_act,
         attention_eps,
     )
-    return parts.run(x, standardize, recalibrate, residual, act)
+    return parts.run(x, standardize, recalibrate, residual, act, inplace)
 
 
 def representative_batch_norm(
@@ -191,6 +200,7 @@ def representative_batch_norm(
     restrict: Restrict = "sigmoid",
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Representative BatchNorm (RBN eqs. 5-12): see RepresentativeBatchNorm2d for the equations and options. All (C).
 
@@ -202,7 +212,7 @@ def representative_batch_norm(
     checks.check_statistic("scale", scale, STATISTICS, scale_weight=scale_weight, scale_bias=scale_bias)
     standardize = parts.representative(x, center, center_weight, running_mean, running_var, training, momentum, eps)
     recalibrate = parts.scaling(x, weight, bias, scale_weight, scale_bias, scale, restrict)
-    return parts.run(x, standardize, recalibrate, residual, act)
+    return parts.run(x, standardize, recalibrate, residual, act, inplace)
 
 
 def switchable_norm(
@@ -222,6 +232,7 @@ def switchable_norm(
     unbiased: bool = False,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """Switchable Normalization (SN eqs. 3-5): see SwitchableNorm2d for the equations and options.
 
@@ -232,7 +243,7 @@ def switchable_norm(
     standardize = parts.switchable(
         x, mean_weight, var_weight, running_mean, running_var, training, momentum, eps, scopes, num_groups, unbiased
     )
-    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act)
+    return parts.run(x, standardize, parts.affine(x, weight, bias), residual, act, inplace)
 
 
 def squeeze_excite(
@@ -245,6 +256,7 @@ def squeeze_excite(
     gate: Restrict = "sigmoid",
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(x R(W2 relu(W1 m + b1) + b2) + residual), m the plane means: see SqueezeExcite.
 
@@ -252,7 +264,7 @@ def squeeze_excite(
     """
     checks.check_input(x)
     recalibrate = parts.squeeze_excite(x, None, None, reduce_weight, reduce_bias, expand_weight, expand_bias, gate)
-    return parts.run(x, parts.identity(), recalibrate, residual, act)
+    return parts.run(x, parts.identity(), recalibrate, residual, act, inplace)
 
 
 def efficient_channel_attention(
@@ -262,11 +274,12 @@ def efficient_channel_attention(
     gate: Restrict = "sigmoid",
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(x R(conv(m)) + residual): see EfficientChannelAttention. conv_weight is (1, 1, k)."""
     checks.check_input(x)
     recalibrate = parts.efficient_channel_attention(x, None, None, conv_weight, gate)
-    return parts.run(x, parts.identity(), recalibrate, residual, act)
+    return parts.run(x, parts.identity(), recalibrate, residual, act, inplace)
 
 
 def style_recalibration(
@@ -278,17 +291,20 @@ def style_recalibration(
     *,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(x sigmoid(BN(style_weight . (mean, std))) + residual): see StyleRecalibration. style_weight is (C, 2)."""
     checks.check_input(x)
     recalibrate = parts.style_recalibration(x, None, None, style_weight, norm, training, eps)
-    return parts.run(x, parts.identity(), recalibrate, residual, act)
+    return parts.run(x, parts.identity(), recalibrate, residual, act, inplace)
 
 
-def gather_excite(x: Tensor, *, residual: Tensor | None = None, act: str | None = None) -> Tensor:
+def gather_excite(
+    x: Tensor, *, residual: Tensor | None = None, act: str | None = None, inplace: bool = False
+) -> Tensor:
     """act(x sigmoid(m) + residual), m the plane means: see GatherExcite."""
     checks.check_input(x)
-    return parts.run(x, parts.identity(), parts.gather_excite(x, None, None), residual, act)
+    return parts.run(x, parts.identity(), parts.gather_excite(x, None, None), residual, act, inplace)
 
 
 def global_response_norm(
@@ -299,10 +315,11 @@ def global_response_norm(
     *,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(weight x G/(mean_c G + eps) + bias + x + residual): see GlobalResponseNorm. weight and bias are (C)."""
     checks.check_input(x)
-    return parts.run(x, parts.identity(), parts.global_response(x, weight, bias, eps), residual, act)
+    return parts.run(x, parts.identity(), parts.global_response(x, weight, bias, eps), residual, act, inplace)
 
 
 def instance_enhancement_batch_norm(
@@ -319,12 +336,13 @@ def instance_enhancement_batch_norm(
     *,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """batch_norm with its weight times sigmoid(enhance_weight m + enhance_bias): see InstanceEnhancementBatchNorm2d."""
     checks.check_input(x)
     standardize = parts.batch(x, running_mean, running_var, training, momentum, eps)
     recalibrate = parts.scaling(x, weight, bias, enhance_weight, enhance_bias, "input_mean")
-    return parts.run(x, standardize, recalibrate, residual, act)
+    return parts.run(x, standardize, recalibrate, residual, act, inplace)
 
 
 def filter_response_norm(
@@ -335,14 +353,20 @@ def filter_response_norm(
     eps: float = 1e-6,
     *,
     residual: Tensor | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """max(weight x/sqrt(mean_s x^2 + eps) + bias + residual, threshold): see FilterResponseNorm. All (C)."""
     checks.check_input(x)
     checks.check_parameter("bias", bias, x, (x.shape[1],), required=True)
     checks.check_parameter("threshold", threshold, x, (x.shape[1],))
     standardize = parts.filter_response(eps)
+    affine = parts.affine(x, weight, bias)
     if threshold is None:
-        return parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
+        return parts.run(x, standardize, affine, residual, None, inplace)
+    if inplace:
+        checks.check_residual(residual, x)
+        check_inplace(x, residual, (weight, bias, threshold))
+        return maximum_inplace(parts.run(x, standardize, affine, residual, None, inplace), threshold)
     wide = torch.promote_types(x.dtype, torch.float32)
     bias, threshold = bias.to(wide), threshold.to(wide)
     z = parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
@@ -367,6 +391,7 @@ def normalization_attention(
     eps: float = 1e-5,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """The Normalization-Attention module on a map (NA eqs. 4-9): see NormalizationAttention. gain and offset are (1).
 
@@ -374,7 +399,7 @@ def normalization_attention(
     """
     checks.check_input(x)
     recalibrate = parts.normalization_attention(x, None, None, gain, offset, similarity, embedding, unbiased, eps)
-    return parts.run(x, parts.identity(), recalibrate, residual, act)
+    return parts.run(x, parts.identity(), recalibrate, residual, act, inplace)
 
 
 def fused_norm(
@@ -383,6 +408,7 @@ def fused_norm(
     *parameters: Tensor,
     residual: Tensor | None = None,
     act: str | None = None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(scale*x + shift + residual) with (scale, shift) = head(mean, var, *parameters): see FusedNorm.
 
@@ -391,7 +417,7 @@ def fused_norm(
     checks.check_input(x)
     checks.check_head(head, x, parameters)
     if not isinstance(head, nn.Module):
-        return parts.run_head(x, UserHead(head), parameters, residual, act)
+        return parts.run_head(x, UserHead(head), parameters, residual, act, inplace)
     own, buffers = dict(head.named_parameters()), dict(head.named_buffers())
     tensors = (*own.values(), *buffers.values())
-    return parts.run_head(x, UserHead(head, (*own, *buffers), len(own)), tensors, residual, act)
+    return parts.run_head(x, UserHead(head, (*own, *buffers), len(own)), tensors, residual, act, inplace)

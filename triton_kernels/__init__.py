@@ -13,11 +13,13 @@ __all__ = [
     "fits",
     "plane_affine",
     "plane_affine_grad",
+    "plane_affine_inplace",
     "plane_affine_reduce",
     "plane_moments",
     "plane_pool",
     "position_affine",
     "position_affine_grad",
+    "position_affine_inplace",
     "position_affine_reduce",
     "position_affine_spread",
     "position_moments",
@@ -32,12 +34,12 @@ except ImportError as error:
 else:
     _missing = ""
     _interpreted = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET, as the kernels below find it
-    from .plane_affine import plane_affine
+    from .plane_affine import plane_affine, plane_affine_inplace
     from .plane_affine_grad import plane_affine_grad
     from .plane_affine_reduce import plane_affine_reduce
     from .plane_moments import plane_moments
     from .plane_pool import plane_pool
-    from .position_affine import position_affine
+    from .position_affine import position_affine, position_affine_inplace
     from .position_affine_grad import position_affine_grad
     from .position_affine_reduce import position_affine_reduce
     from .position_affine_spread import position_affine_spread

@@ -62,11 +62,26 @@ def plane_affine(
     """act(scale*(x - center) + shift + residual), and the mask where it is asked for."""
     y = torch.empty_like(x)
     mask = torch.empty(mask_shape(x) if save_mask else (0,), dtype=torch.uint8, device=x.device)
+    _write(y, x, (center, scale, shift), residual, mask if save_mask else None, act)
+    return y, mask
+
+
+def plane_affine_inplace(
+    x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, act: str
+) -> None:
+    """y over x: no program reads what another writes."""
+    _write(x, x, (center, scale, shift), residual, None, act)
+
+
+def _write(
+    y: Tensor,
+    x: Tensor,
+    coefficients: tuple[Tensor, Tensor, Tensor],
+    residual: Tensor | None,
+    mask: Tensor | None,
+    act: str,
+) -> None:
     if x.numel() > 0:
         Launch("plane_affine", x, residual, y).run(
-            plane_affine_kernel,
-            *(per_plane(t) for t in (center, scale, shift)),
-            bits(mask if save_mask else None),
-            ACT=act,
+            plane_affine_kernel, *(per_plane(t) for t in coefficients), bits(mask), ACT=act
         )
-    return y, mask

@@ -60,12 +60,36 @@ def position_affine(
 ) -> Tensor:
     """act(gain*e*q + bias + residual)."""
     y = torch.empty_like(x)
+    coefficients = planes(center, scale, shift, outer, gain, bias, gate_weight, gate_bias)
+    _write(y, x, coefficients, Rows(t, u, None, None), residual, restrict, act)
+    return y
+
+
+def position_affine_inplace(
+    x: Tensor,
+    center: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    outer: Tensor | None,
+    t: Tensor | None,
+    gain: Tensor,
+    bias: Tensor,
+    gate_weight: Tensor | None,
+    gate_bias: Tensor | None,
+    u: Tensor | None,
+    residual: Tensor | None,
+    restrict: str,
+    act: str,
+) -> None:
+    """y over x: no program reads what another writes."""
+    coefficients = planes(center, scale, shift, outer, gain, bias, gate_weight, gate_bias)
+    _write(x, x, coefficients, Rows(t, u, None, None), residual, restrict, act)
+
+
+def _write(
+    y: Tensor, x: Tensor, coefficients: Planes, rows: Rows, residual: Tensor | None, restrict: str, act: str
+) -> None:
     if x.numel() > 0:
         Launch("position_affine", x, residual, y).run(
-            position_affine_kernel,
-            planes(center, scale, shift, outer, gain, bias, gate_weight, gate_bias),
-            Rows(t, u, None, None),
-            RESTRICT=restrict,
-            ACT=act,
+            position_affine_kernel, coefficients, rows, RESTRICT=restrict, ACT=act
         )
-    return y

@@ -72,13 +72,14 @@ void fill_means(const ContextArrays& k, double* mean) {
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Forward context_forward(Tensor x, Optional residual, Optional mu, Optional scale, Optional shift, Tensor gain,
-                        Tensor offset, std::string similarity, bool unbiased, double eps, std::string act,
-                        bool save_mask, int64_t) {
+// y: where it goes; may be x.
+Forward forward_into(const Tensor& y, const Tensor& x, const Optional& residual, const Optional& mu,
+                     const Optional& scale, const Optional& shift, const Tensor& gain, const Tensor& offset,
+                     const std::string& similarity, bool unbiased, double eps, const std::string& act, bool save_mask) {
   Context c(x, mu, scale, shift, gain, offset, similarity, unbiased, eps, act);
   ContextArrays& k = c.k;
   const ScalarType type = compute_type(x);
-  Tensor y = torch::stable::empty_like(x), mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
+  Tensor mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
   Tensor mean = new_means(x), var = new_per_plane(x), outer_scale = new_per_plane(x), outer_shift = new_per_plane(x);
   const int64_t rows = c.weighted() ? k.N : 0;
   Tensor t = new_rows(x, rows, k.S, type), p = new_rows(x, rows, k.S, type), pooled = new_rows(x, rows, k.C, type);
@@ -102,8 +103,21 @@ Forward context_forward(Tensor x, Optional residual, Optional mu, Optional scale
   AffineArgs a = c.affine(residual);
   a.y = operand(y, x, "y");
   if (save_mask) a.mask = static_cast<uint8_t*>(mask.data_ptr());
-  kernels().plane_affine(a);
+  Cpu(x).plane_affine(a);
   return {y, mask, mean, var, outer_scale, outer_shift, t, p, pooled};
+}
+
+Forward context_forward(Tensor x, Optional residual, Optional mu, Optional scale, Optional shift, Tensor gain,
+                        Tensor offset, std::string similarity, bool unbiased, double eps, std::string act,
+                        bool save_mask, int64_t) {
+  return forward_into(torch::stable::empty_like(x), x, residual, mu, scale, shift, gain, offset, similarity, unbiased,
+                      eps, act, save_mask);
+}
+
+void context_forward_inplace(Tensor x, Optional residual, Optional mu, Optional scale, Optional shift, Tensor gain,
+                             Tensor offset, std::string similarity, bool unbiased, double eps, std::string act,
+                             int64_t) {
+  forward_into(x, x, residual, mu, scale, shift, gain, offset, similarity, unbiased, eps, act, false);
 }
 
 Backward context_backward(Tensor dy, Tensor x, Optional residual, Optional mask, Tensor mean, Optional t, Optional p,
@@ -169,6 +183,7 @@ Backward context_backward(Tensor dy, Tensor x, Optional residual, Optional mask,
 
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("context_forward.cpu", TORCH_BOX(&context_forward));
+  m.impl("context_forward_inplace.cpu", TORCH_BOX(&context_forward_inplace));
   m.impl("context_backward.cpu", TORCH_BOX(&context_backward));
 }
 

@@ -17,6 +17,7 @@ void parallel(int64_t items, int64_t elements, void (*body)(void*, int64_t, int6
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("plane_moments.cpu", TORCH_BOX(&Operators<Cpu>::plane_moments));
   m.impl("plane_affine.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine));
+  m.impl("plane_affine_inplace.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine_inplace));
   m.impl("plane_affine_reduce.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine_reduce));
   m.impl("plane_affine_grad.cpu", TORCH_BOX(&Operators<Cpu>::plane_affine_grad));
   m.impl("position_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_reduce));
@@ -24,11 +25,13 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("position_moments.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_moments));
   m.impl("position_moments_pool.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_moments_pool));
   m.impl("position_affine.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine));
+  m.impl("position_affine_inplace.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_inplace));
   m.impl("position_affine_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_reduce));
   m.impl("position_affine_spread.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread));
   m.impl("position_affine_spread_reduce.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_spread_reduce));
   m.impl("position_affine_grad.cpu", TORCH_BOX(&PositionOperators<Cpu>::position_affine_grad));
   m.impl("norm_forward.cpu", TORCH_BOX(&LayerOperators<Cpu>::norm_forward));
+  m.impl("norm_forward_inplace.cpu", TORCH_BOX(&LayerOperators<Cpu>::norm_forward_inplace));
   m.impl("norm_backward.cpu", TORCH_BOX(&LayerOperators<Cpu>::norm_backward));
 }
 

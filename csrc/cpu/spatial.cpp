@@ -155,16 +155,13 @@ void fill_means(const Spatial& s, const Tensor& mean) {
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Backward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Forward spatial_forward(Tensor x, Optional residual, Optional weight, Optional bias, Optional running_mean,
-                        Optional running_var, Optional center_weight, Optional gate_weight, Optional gate_bias,
-                        std::string center, std::string scale, std::string restrict_, double eps, std::string act) {
-  const Representative layer{weight,    bias,   running_mean, running_var, center_weight, gate_weight,
-                             gate_bias, center, scale,        restrict_,   eps,           act};
+// y: where it goes; may be x.
+Forward forward_into(const Tensor& y, const Tensor& x, const Optional& residual, const Representative& layer) {
   Spatial s(x, layer);
   SpatialArrays& k = s.k;
   const ScalarType type = compute_type(x);
   const int64_t t_rows = layer.centres() ? k.N : 0, u_rows = layer.scales() ? k.N : 0;
-  Tensor y = torch::stable::empty_like(x), mean = new_means(x), var = new_per_plane(x);
+  Tensor mean = new_means(x), var = new_per_plane(x);
   Tensor t_mean = new_rows(x, t_rows, k.S, type), t_var = new_rows(x, t_rows, k.S, type);
   Tensor u_mean = new_rows(x, u_rows, k.S, type), u_var = new_rows(x, u_rows, k.S, type);
   Tensor cov = new_rows(x, t_rows, k.C, type);
@@ -193,8 +190,27 @@ Forward spatial_forward(Tensor x, Optional residual, Optional weight, Optional b
   }
   PositionAffineArgs a = s.affine(residual);
   a.y = s.map(y, "y");
-  kernels().position_affine(a);
+  Cpu(x).position_affine(a);
   return {y, mean, var, t_mean, t_var, cov, u_mean, u_var, batch_mean, batch_var};
+}
+
+Forward spatial_forward(Tensor x, Optional residual, Optional weight, Optional bias, Optional running_mean,
+                        Optional running_var, Optional center_weight, Optional gate_weight, Optional gate_bias,
+                        std::string center, std::string scale, std::string restrict_, double eps, std::string act) {
+  return forward_into(torch::stable::empty_like(x), x, residual,
+                      {weight, bias, running_mean, running_var, center_weight, gate_weight, gate_bias, center, scale,
+                       restrict_, eps, act});
+}
+
+std::tuple<Tensor, Tensor> spatial_forward_inplace(Tensor x, Optional residual, Optional weight, Optional bias,
+                                                   Optional running_mean, Optional running_var, Optional center_weight,
+                                                   Optional gate_weight, Optional gate_bias, std::string center,
+                                                   std::string scale, std::string restrict_, double eps,
+                                                   std::string act) {
+  const Forward found = forward_into(x, x, residual,
+                                     {weight, bias, running_mean, running_var, center_weight, gate_weight, gate_bias,
+                                      center, scale, restrict_, eps, act});
+  return {std::get<8>(found), std::get<9>(found)};
 }
 
 Backward spatial_backward(Tensor dy, Tensor x, Optional residual, Tensor mean, Tensor var, Tensor t_mean, Tensor t_var,
@@ -288,6 +304,7 @@ Backward spatial_backward(Tensor dy, Tensor x, Optional residual, Tensor mean, T
 
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, CPU, m) {
   m.impl("spatial_forward.cpu", TORCH_BOX(&spatial_forward));
+  m.impl("spatial_forward_inplace.cpu", TORCH_BOX(&spatial_forward_inplace));
   m.impl("spatial_backward.cpu", TORCH_BOX(&spatial_backward));
 }
 

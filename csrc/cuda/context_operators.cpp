@@ -46,10 +46,25 @@ struct ContextOperators {
   static Forward forward(Tensor x, Optional residual, Optional mu, Optional scale, Optional shift, Tensor gain,
                          Tensor offset, std::string similarity, bool unbiased, double eps, std::string act,
                          bool save_mask, int64_t blocks) {
+    return forward_into(torch::stable::empty_like(x), x, residual, mu, scale, shift, gain, offset, similarity, unbiased,
+                        eps, act, save_mask, blocks);
+  }
+
+  static void forward_inplace(Tensor x, Optional residual, Optional mu, Optional scale, Optional shift, Tensor gain,
+                              Tensor offset, std::string similarity, bool unbiased, double eps, std::string act,
+                              int64_t blocks) {
+    forward_into(x, x, residual, mu, scale, shift, gain, offset, similarity, unbiased, eps, act, false, blocks);
+  }
+
+  // y: where it goes; may be x.
+  static Forward forward_into(const Tensor& y, const Tensor& x, const Optional& residual, const Optional& mu,
+                              const Optional& scale, const Optional& shift, const Tensor& gain, const Tensor& offset,
+                              const std::string& similarity, bool unbiased, double eps, const std::string& act,
+                              bool save_mask, int64_t blocks) {
     Cuda device(x);
     ContextArgs k =
         arguments(device, x, residual, mu, scale, shift, gain, offset, similarity, unbiased, eps, act, blocks);
-    Tensor y = torch::stable::empty_like(x), mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
+    Tensor mask = save_mask ? new_mask(x) : nothing(x, ScalarType::Byte);
     Tensor mean = new_means(x), var = new_per_plane(x), scale_out = new_per_plane(x), shift_out = new_per_plane(x);
     const bool weighted = k.similarity != Similarity::none;
     const int64_t rows = weighted ? k.shape.N : 0, S = k.shape.positions();
@@ -116,6 +131,7 @@ void Cuda::context_backward(ContextArgs& k) {
 
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("context_forward.cuda", TORCH_BOX(&ContextOperators::forward));
+  m.impl("context_forward_inplace.cuda", TORCH_BOX(&ContextOperators::forward_inplace));
   m.impl("context_backward.cuda", TORCH_BOX(&ContextOperators::backward));
 }
 

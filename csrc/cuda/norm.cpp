@@ -47,6 +47,7 @@ void Cuda::backward(BackwardCall& call) {
 
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("norm_forward.cuda", TORCH_BOX(&LayerOperators<Cuda>::norm_forward));
+  m.impl("norm_forward_inplace.cuda", TORCH_BOX(&LayerOperators<Cuda>::norm_forward_inplace));
   m.impl("norm_backward.cuda", TORCH_BOX(&LayerOperators<Cuda>::norm_backward));
 }
 

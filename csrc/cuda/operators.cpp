@@ -40,6 +40,7 @@ void Cuda::plane_affine_grad(const AffineArgs& k) { fusednorm::plane_affine_grad
 STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("plane_moments.cuda", TORCH_BOX(&Operators<Cuda>::plane_moments));
   m.impl("plane_affine.cuda", TORCH_BOX(&Operators<Cuda>::plane_affine));
+  m.impl("plane_affine_inplace.cuda", TORCH_BOX(&Operators<Cuda>::plane_affine_inplace));
   m.impl("plane_affine_reduce.cuda", TORCH_BOX(&Operators<Cuda>::plane_affine_reduce));
   m.impl("plane_affine_grad.cuda", TORCH_BOX(&Operators<Cuda>::plane_affine_grad));
 }

@@ -69,8 +69,8 @@ __device__ __forceinline__ void affine_item(const Walk& w, const AffineArgs& k, 
         if constexpr (resident)
           x[u].bits = kept[(place + u) * blockDim.x];
         else
-          x[u] = load<T, V>(item.at(tx, k.x, shape, step));
-        if (tr.first) residual[u] = load<T, V>(item.at(tr, k.residual, shape, step));
+          x[u] = load_written<T, V>(item.at(tx, k.x, shape, step));
+        if (tr.first) residual[u] = load_written<T, V>(item.at(tr, k.residual, shape, step));
       }
     }
 #pragma unroll

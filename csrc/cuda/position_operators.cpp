@@ -138,11 +138,13 @@ STABLE_TORCH_LIBRARY_IMPL(fusednorm, FUSEDNORM_KEY, m) {
   m.impl("plane_pool.cuda", TORCH_BOX(&Of::plane_pool));
   m.impl("position_moments.cuda", TORCH_BOX(&Of::position_moments));
   m.impl("position_affine.cuda", TORCH_BOX(&Of::position_affine));
+  m.impl("position_affine_inplace.cuda", TORCH_BOX(&PositionOperators<Cuda>::position_affine_inplace));
   m.impl("position_affine_reduce.cuda", TORCH_BOX(&Of::position_affine_reduce));
   m.impl("position_affine_spread.cuda", TORCH_BOX(&Of::position_affine_spread));
   m.impl("position_affine_grad.cuda", TORCH_BOX(&Of::position_affine_grad));
   m.impl("position_moments_pool.cuda", TORCH_BOX(&Of::position_moments_pool));
   m.impl("position_moments_affine.cuda", TORCH_BOX(&Of::position_moments_affine));
+  m.impl("position_moments_affine_inplace.cuda", TORCH_BOX(&PositionOperators<Cuda>::position_moments_affine_inplace));
   m.impl("position_affine_spread_reduce.cuda", TORCH_BOX(&Of::position_affine_spread_reduce));
 }
 

@@ -25,7 +25,7 @@ struct Matrix {
   template <int count>
   __device__ __forceinline__ Raw<T, count> read(int row, int column) const {
     const T* at = data + row * stride + column;
-    if (!shared) return load<T, count>(at);
+    if (!shared) return load_written<T, count>(at);
     if constexpr (count == 1)
       return {*at};
     else

@@ -108,6 +108,15 @@ __device__ __forceinline__ Raw<T, V> load(const T* p) {
     return {__ldg(reinterpret_cast<const uint4*>(p))};
 }
 
+// Likewise, of a map that the kernel itself may write over: __ldg is for what nobody writes meanwhile.
+template <class T, int V>
+__device__ __forceinline__ Raw<T, V> load_written(const T* p) {
+  if constexpr (V == 1)
+    return {*p};
+  else
+    return {__ldcg(reinterpret_cast<const uint4*>(p))};
+}
+
 // Writes p[0..V); `stream`: nobody will read it from the caches. Intrinsics both: the compiler splits a plain assignment.
 template <class T, int V>
 __device__ __forceinline__ void store(T* p, const Raw<T, V>& raw, bool stream) {

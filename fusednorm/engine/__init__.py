@@ -1,6 +1,6 @@
 """The engine: streaming passes, the autograd around a head, and the choice of backend. docs/engine.md."""
 
 from .backends import Backend, backends, use_backend
-from .entry import normalize
+from .entry import normalize, normalize_inplace
 
-__all__ = ["Backend", "backends", "normalize", "use_backend"]
+__all__ = ["Backend", "backends", "normalize", "normalize_inplace", "use_backend"]

@@ -32,6 +32,22 @@ def activate(z: Tensor, act: str) -> Tensor:
     return _FUNCTIONS[act](z)
 
 
+_INPLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda z: z,
+    "relu": torch.relu_,
+    "relu6": lambda z: F.relu6(z, inplace=True),
+    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE, inplace=True),
+    "silu": lambda z: F.silu(z, inplace=True),
+    "hardswish": lambda z: F.hardswish(z, inplace=True),
+    "gelu": lambda z: z.copy_(F.gelu(z)),
+}
+
+
+def activate_inplace(z: Tensor, act: str) -> None:
+    """act(z) over z."""
+    _INPLACE[act](z)
+
+
 def passes(z: Tensor, act: str) -> Tensor:
     """For a masked activation: where the gradient passes whole. NaN's does in relu, as in PyTorch, and in relu6."""
     if act == "relu":

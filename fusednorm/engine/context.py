@@ -9,6 +9,8 @@ keeps a sample on the chip it is 2 and 3, and one operator a direction there and
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,34 @@ def context_forward(
     if count := whole_context.blocks(spec, x, (residual,), maps=1):
         y, mask, mean, var, _, _, *kept = whole_context.forward(spec, x, residual, tensors, save_mask, count)
         return y, mask, mean, var, *kept
+    f = _up_to_affine(spec, x, tensors)
+    y, mask = kernel("plane_affine", spec.backend)(x, f.center, f.scale, f.shift, residual, spec.act, save_mask)
+    return y, mask, f.mean, f.var, f.t, f.p, f.pooled, *f.statistics
+
+
+def context_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    if count := whole_context.blocks(spec, x, (residual,), maps=1):
+        return whole_context.inplace(spec, x, residual, tensors, count)
+    f = _up_to_affine(spec, x, tensors)
+    kernel("plane_affine_inplace", spec.backend)(x, f.center, f.scale, f.shift, residual, spec.act)
+    return f.statistics
+
+
+class _Found(NamedTuple):
+    """What forward found out over x before it writes y."""
+
+    mean: Tensor
+    var: Tensor
+    center: Tensor
+    scale: Tensor
+    shift: Tensor
+    t: Tensor
+    p: Tensor
+    pooled: Tensor
+    statistics: Tensors
+
+
+def _up_to_affine(spec: Spec, x: Tensor, tensors: Tensors) -> _Found:
     head = spec.head
     assert isinstance(head, Head)
     if head.needs_moments:
@@ -42,8 +72,7 @@ def context_forward(
         p = context.positions(t, offset, *rest)
         pooled, _ = kernel("plane_pool", spec.backend)(x, center, p, "sum")
         scale, shift = context.outer(pooled, scale, shift, *rest)
-    y, mask = kernel("plane_affine", spec.backend)(x, center, scale, shift, residual, spec.act, save_mask)
-    return y, mask, mean, var, t, p, pooled, *statistics
+    return _Found(mean, var, center, scale, shift, t, p, pooled, statistics)
 
 
 def context_backward(
@@ -68,7 +97,7 @@ def context_backward(
         return _way_back(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs)
 
 
-CONTEXT = family("ContextNorm", context_forward, context_backward, 7)
+CONTEXT = family("ContextNorm", context_forward, context_inplace, context_backward, 7)
 
 
 def _way_back(

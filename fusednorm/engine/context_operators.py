@@ -4,6 +4,7 @@ whole_context.py says which samples, and in how many blocks of a GPU's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ _LAYER = (
 SCHEMAS = {
     "context_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask, int blocks) -> (Tensor y, Tensor mask,"
     " Tensor mean, Tensor var, Tensor outer_scale, Tensor outer_shift, Tensor t, Tensor p, Tensor pooled)",
+    "context_forward_inplace": f"(Tensor(a!) x, Tensor? residual, {_LAYER}, int blocks) -> ()",
     "context_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor mean, Tensor? t, Tensor? p,"
     f" Tensor? pooled, {_LAYER}, bool write_g, int blocks) -> (Tensor dx, Tensor g, Tensor dscale, Tensor dshift,"
     " Tensor dgate)",
@@ -41,6 +43,10 @@ def _fake_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tenso
     return torch.empty_like(x), mask, mean, *(x.new_empty(size, dtype=compute_dtype(x)) for size in sizes)
 
 
+def _fake_forward_inplace(x: Tensor, *args: Any) -> None:
+    pass
+
+
 def _fake_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
     mu, write_g = args[6], args[-2]
     sums = [x.new_empty((0,) if mu is None else x.shape[:2], dtype=compute_dtype(x)) for _ in range(2)]
@@ -53,5 +59,10 @@ def define(backend: str) -> None:
     for name, schema in SCHEMAS.items():
         if name != "resident_limits" or backend == "cuda":
             _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
-    torch.library.register_fake(f"fusednorm::context_forward.{backend}", _fake_forward, lib=_library)
-    torch.library.register_fake(f"fusednorm::context_backward.{backend}", _fake_backward, lib=_library)
+    fakes: dict[str, Callable[..., Any]] = {
+        "forward": _fake_forward,
+        "forward_inplace": _fake_forward_inplace,
+        "backward": _fake_backward,
+    }
+    for name, fake in fakes.items():
+        torch.library.register_fake(f"fusednorm::context_{name}.{backend}", fake, lib=_library)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
@@ -29,22 +31,55 @@ def normalize(
     spec = Spec(head, act or "identity", choose(x))
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    covered = native.covers(spec)
-    family = native.NATIVE if covered else _family(head)
+    family = _family(spec)
     y, statistics = family.apply(spec, *inputs) if wants_grad else family.run(spec, x, residual, tensors)
-    if covered:
-        assert isinstance(head, Head)
-        statistics = tuple(statistics[i] for i in native.taken(head, tensors))
-    return y, statistics
+    return y, _taken(family, head, tensors, statistics)
+
+
+def normalize_inplace(x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors) -> Tensors:
+    """normalize, written over x: the statistics. x may be written to (inplace.py), and nothing wants a gradient."""
+    if x.numel() == 0:
+        return ()
+    if isinstance(head, Head) and head.has_function:
+        y, found = plain.forward(x, residual, head, act or "identity", tensors)
+        if y.requires_grad:  # of parameters that the function holds
+            raise_wanted("a parameter of a function")
+        x.copy_(y)
+        return found
+    spec = Spec(head, act or "identity", choose(x))
+    family = _family(spec)
+    statistics = family.inplace(spec, x, residual, tensors)
+    if not torch.compiler.is_compiling():  # who saved x for backward shall know
+        torch.autograd.graph.increment_version(x)
+    return _taken(family, head, tensors, statistics)
+
+
+def raise_wanted(what: str) -> NoReturn:
+    """In place, and backward would need what has been written over."""
+    raise RuntimeError(
+        f"inplace: expected nothing that wants a gradient, for backward needs x as it was, got {what} that does; "
+        "call under torch.no_grad(), or with inplace=False"
+    )
 
 
 _FAMILIES = {"planes": COMPOSED, "spatial": spatial.SPATIAL, "context": context.CONTEXT}
 
 
-def _family(head: AnyHead) -> Family:
+def _family(spec: Spec) -> Family:
+    head = spec.head
+    if native.covers(spec):
+        return native.NATIVE
     if head.family == "planes" and isinstance(head, Head) and isinstance(head.recalibrate, ContextGate):
         return whole_context.GATE
     return _FAMILIES[head.family]
+
+
+def _taken(family: Family, head: AnyHead, tensors: Tensors, statistics: Tensors) -> Tensors:
+    """Of a family's statistics those that the head takes."""
+    if family is not native.NATIVE:
+        return statistics
+    assert isinstance(head, Head)
+    return tuple(statistics[i] for i in native.taken(head, tensors))
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:

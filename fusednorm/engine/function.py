@@ -34,6 +34,7 @@ class Spec:
 
 
 Forward = Callable[[Spec, Tensor, "Tensor | None", Tensors, bool], tuple[Any, ...]]
+Inplace = Callable[[Spec, Tensor, "Tensor | None", Tensors], Tensors]
 WayBack = Callable[..., tuple["Tensor | None", "Tensor | None", Tensors]]
 
 
@@ -41,10 +42,12 @@ class Family(NamedTuple):
     """How layers of one kind run.
 
     forward(spec, x, residual, tensors, save_mask), without autograd: y, the mask, what else backward needs (`kept` in
-    all), then the head's statistics. `traced` and `eager` are the same Function, for the compiler and not.
+    all), then the head's statistics. inplace(spec, x, residual, tensors): those alone, with y written over x. `traced`
+    and `eager` are the same Function, for the compiler and not.
     """
 
     forward: Forward
+    inplace: Inplace
     kept: int
     traced: Any
     eager: Any
@@ -64,7 +67,7 @@ class Family(NamedTuple):
         return y, tuple(statistics)
 
 
-def family(name: str, forward: Forward, way_back: WayBack, kept: int) -> Family:
+def family(name: str, forward: Forward, inplace: Inplace, way_back: WayBack, kept: int) -> Family:
     """A family and its Functions.
 
     way_back(spec, dy, x, residual, mask, outputs, tensors, needs_dx, needs_dresidual, needs) gives dx, dresidual and
@@ -107,6 +110,7 @@ def family(name: str, forward: Forward, way_back: WayBack, kept: int) -> Family:
 
     return Family(
         forward,
+        inplace,
         kept,
         build(forward=traced_forward, setup_context=setup_context, backward=backward),
         build(forward=eager_forward, backward=backward),
@@ -172,6 +176,20 @@ def composed_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
     """y, mask, mean, var, scale, shift, and the head's statistics."""
+    mean, var, center, scale, shift, statistics = _up_to_affine(spec, x, tensors)
+    affine = kernel("plane_affine", spec.backend)
+    y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
+    return y, mask, mean, var, scale, shift, *statistics
+
+
+def composed_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    _, _, center, scale, shift, statistics = _up_to_affine(spec, x, tensors)
+    kernel("plane_affine_inplace", spec.backend)(x, center, scale, shift, residual, spec.act)
+    return statistics
+
+
+def _up_to_affine(spec: Spec, x: Tensor, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensors]:
+    """mean, var, center, scale, shift, and the head's statistics."""
     if spec.head.needs_moments:
         mean, var = kernel("plane_moments", spec.backend)(x)
     else:  # the running mean, say, serves as pivot, and the head looks at no moments
@@ -179,9 +197,7 @@ def composed_forward(
     center = mean.to(var.dtype)
     with plain.full_precision(x):
         scale, shift, statistics = spec.head(center, mean, var, positions(x), *tensors)
-    affine = kernel("plane_affine", spec.backend)
-    y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
-    return y, mask, mean, var, scale, shift, *statistics
+    return mean, var, center, scale, shift, statistics
 
 
 def composed_backward(
@@ -212,7 +228,7 @@ def composed_backward(
 
 
 # A backend's streaming kernels around a head in PyTorch.
-COMPOSED = family("ComposedNorm", composed_forward, composed_backward, 6)
+COMPOSED = family("ComposedNorm", composed_forward, composed_inplace, composed_backward, 6)
 
 
 def _pull_back(

@@ -64,6 +64,25 @@ def moments_affine(
     return kernel("position_affine", backend)(x, *affine, u, residual, restrict, act), mean, var
 
 
+def moments_affine_inplace(
+    backend: str,
+    x: Tensor,
+    affine: tuple[Tensor | None, ...],
+    residual: Tensor | None,
+    statistic: str,
+    restrict: str,
+    act: str,
+) -> None:
+    """moments_affine, with y written over x."""
+    if count := blocks("position_moments_affine", backend, x, residual):
+        joint = kernel("position_moments_affine_inplace", backend)
+        joint(x, *affine, residual, statistic, restrict, act, count)
+        return
+    mean, var = kernel("position_moments", backend)(x, *affine[:5])
+    u = position_statistic(mean, var, statistic)
+    kernel("position_affine_inplace", backend)(x, *affine, u, residual, restrict, act)
+
+
 def spread_reduce(
     backend: str,
     dy: Tensor,

@@ -24,6 +24,11 @@ def maximum(z: Tensor, level: Tensor) -> Tensor:
     return y
 
 
+def maximum_inplace(z: Tensor, level: Tensor) -> Tensor:
+    """maximum over z, of any type, for rounding keeps the order of values. Nothing wants a gradient."""
+    return z.clamp_min_(_column(z, level).to(z.dtype))
+
+
 def _column(z: Tensor, level: Tensor) -> Tensor:
     return level.view(-1, *(1 for _ in z.shape[2:]))
 

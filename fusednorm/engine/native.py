@@ -146,6 +146,12 @@ def native_forward(
     return kernel("norm_forward", spec.backend)(x, residual, *layer_arguments(spec, tensors), save_mask)
 
 
+def native_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    """batch_mean, batch_var, z_mean, z_var, empty where not taken."""
+    found: Tensors = kernel("norm_forward_inplace", spec.backend)(x, residual, *layer_arguments(spec, tensors))
+    return found
+
+
 def native_backward(
     spec: Spec,
     dy: Tensor,
@@ -171,4 +177,4 @@ def native_backward(
     return dx if needs_dx else None, dresidual, dtensors
 
 
-NATIVE = family("NativeNorm", native_forward, native_backward, 7)
+NATIVE = family("NativeNorm", native_forward, native_inplace, native_backward, 7)

@@ -20,6 +20,8 @@ SCHEMAS = {
     "plane_moments": "(Tensor x) -> (Tensor mean, Tensor var)",
     "plane_affine": "(Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? residual, str act, bool save_mask)"
     " -> (Tensor y, Tensor mask)",
+    "plane_affine_inplace": "(Tensor(a!) x, Tensor center, Tensor scale, Tensor shift, Tensor? residual, str act)"
+    " -> ()",
     "plane_affine_reduce": "(Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? residual,"
     " Tensor? mask, str act, bool write_g) -> (Tensor g, Tensor dscale, Tensor dshift)",
     "plane_affine_grad": "(Tensor g, Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? residual,"
@@ -40,6 +42,8 @@ LAYER_SCHEMAS = {
     "norm_forward": f"(Tensor x, Tensor? residual, {_LAYER}, bool save_mask) -> (Tensor y, Tensor mask, Tensor mean,"
     " Tensor var, Tensor scale, Tensor shift, Tensor z, Tensor batch_mean,"
     " Tensor batch_var, Tensor z_mean, Tensor z_var)",
+    "norm_forward_inplace": f"(Tensor(a!) x, Tensor? residual, {_LAYER}) -> (Tensor batch_mean, Tensor batch_var,"
+    " Tensor z_mean, Tensor z_var)",
     "norm_backward": "(Tensor dy, Tensor x, Tensor? residual, Tensor? mask, Tensor mean, Tensor var, Tensor scale,"
     f" Tensor shift, Tensor z, {_LAYER}, bool need_dx, bool need_dresidual) -> (Tensor dx, Tensor dresidual,"
     " Tensor dweight, Tensor dbias, Tensor dmean_weight, Tensor dvar_weight, Tensor dcenter_weight, Tensor dfc_weight,"
@@ -71,6 +75,10 @@ def _fake_plane_affine(x: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(mask_shape(x) if save_mask else (0,), dtype=torch.uint8)
 
 
+def _fake_plane_affine_inplace(x: Tensor, *args: Any) -> None:
+    pass
+
+
 def _fake_plane_affine_reduce(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
     write_g = args[-1]
     return torch.empty_like(x) if write_g else x.new_empty((0,)), _new_planes(x), _new_planes(x)
@@ -98,6 +106,10 @@ def _fake_norm_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[
     )
 
 
+def _fake_norm_forward_inplace(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    return _fake_norm_forward(x, residual, *args, False)[-4:]
+
+
 def _fake_norm_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
     own = dict(zip(LAYER_TENSORS, args[7:], strict=False))
     maps = (torch.empty_like(x) if needed else x.new_empty((0,)) for needed in args[-2:])
@@ -108,9 +120,11 @@ def _fake_norm_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]
 _FAKES: dict[str, Callable[..., Any]] = {
     "plane_moments": _fake_plane_moments,
     "plane_affine": _fake_plane_affine,
+    "plane_affine_inplace": _fake_plane_affine_inplace,
     "plane_affine_reduce": _fake_plane_affine_reduce,
     "plane_affine_grad": _fake_plane_affine_grad,
     "norm_forward": _fake_norm_forward,
+    "norm_forward_inplace": _fake_norm_forward_inplace,
     "norm_backward": _fake_norm_backward,
 }
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fusednorm.heads.planes import restricted
 
-from .activations import activate, gradient
+from .activations import activate, activate_inplace, gradient
 from .layout import compute_dtype, per_plane, positions
 
 # f(d) and f'(d) of position_reduce and plane_pool.
@@ -68,6 +68,31 @@ def position_affine(
     z = per_plane(gain, x) * e * _gate(x, gate_weight, gate_bias, u, restrict) + per_plane(bias, x)
     z = z if residual is None else z + residual.to(z.dtype)
     return torch.empty_like(x).copy_(activate(z, act))
+
+
+def position_affine_inplace(
+    x: Tensor,
+    center: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    outer: Tensor | None,
+    t: Tensor | None,
+    gain: Tensor,
+    bias: Tensor,
+    gate_weight: Tensor | None,
+    gate_bias: Tensor | None,
+    u: Tensor | None,
+    residual: Tensor | None,
+    restrict: str,
+    act: str,
+) -> None:
+    """y over x."""
+    e = _standardized(x, center, scale, shift, outer, t)
+    z = e.mul_(per_plane(gain, x)).mul_(_gate(x, gate_weight, gate_bias, u, restrict)).add_(per_plane(bias, x))
+    if residual is not None:
+        z.add_(residual)
+    activate_inplace(z, act)
+    x.copy_(z)
 
 
 def position_affine_reduce(

@@ -15,6 +15,7 @@ _AFFINE = (
     "Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer, Tensor? t, Tensor gain, Tensor bias,"
     " Tensor? gate_weight, Tensor? gate_bias, Tensor? u, Tensor? residual"
 )
+_INPLACE = _AFFINE.replace("Tensor x", "Tensor(a!) x", 1)
 _BACKWARD = f"Tensor dy, {_AFFINE}, Tensor? e_offset, Tensor? e_slope"
 SCHEMAS = {
     "position_reduce": "(Tensor x, Tensor center, Tensor weight, str kind) -> Tensor t",
@@ -22,6 +23,7 @@ SCHEMAS = {
     "position_moments": "(Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer, Tensor? t)"
     " -> (Tensor mean, Tensor var)",
     "position_affine": f"({_AFFINE}, str restrict, str act) -> Tensor y",
+    "position_affine_inplace": f"({_INPLACE}, str restrict, str act) -> ()",
     "position_affine_reduce": f"({_BACKWARD}, str restrict, str act, bool write_g) -> (Tensor g, Tensor sums)",
     "position_affine_spread": f"({_BACKWARD}, Tensor? pool, str restrict, str act, bool write_g)"
     " -> (Tensor g, Tensor du, Tensor dt)",
@@ -35,6 +37,9 @@ JOINT_SCHEMAS = {
     "position_moments_affine": "(Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer, Tensor? t,"
     " Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor? residual, str statistic, str restrict,"
     " str act, int blocks) -> (Tensor y, Tensor mean, Tensor var)",
+    "position_moments_affine_inplace": "(Tensor(a!) x, Tensor center, Tensor scale, Tensor shift, Tensor? outer,"
+    " Tensor? t, Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor? residual, str statistic,"
+    " str restrict, str act, int blocks) -> ()",
     "position_affine_spread_reduce": "(Tensor dy, Tensor x, Tensor center, Tensor scale, Tensor shift, Tensor? outer,"
     " Tensor? t, Tensor gain, Tensor bias, Tensor gate_weight, Tensor gate_bias, Tensor u, Tensor? residual,"
     " Tensor du_offset, Tensor du_slope, str restrict, str act, bool write_g, int blocks)"
@@ -72,6 +77,10 @@ def _fake_position_affine(x: Tensor, *args: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+def _fake_inplace(x: Tensor, *args: Any) -> None:
+    pass
+
+
 def _fake_g(x: Tensor, write_g: bool) -> Tensor:
     return torch.empty_like(x) if write_g else _nothing(x, x.dtype)
 
@@ -107,10 +116,12 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "plane_pool": _fake_plane_pool,
     "position_moments": _fake_position_moments,
     "position_affine": _fake_position_affine,
+    "position_affine_inplace": _fake_inplace,
     "position_affine_reduce": _fake_position_affine_reduce,
     "position_affine_spread": _fake_position_affine_spread,
     "position_moments_pool": _fake_position_moments_pool,
     "position_moments_affine": _fake_position_moments_affine,
+    "position_moments_affine_inplace": _fake_inplace,
     "position_affine_spread_reduce": _fake_position_affine_spread_reduce,
     "position_affine_grad": _fake_position_affine_grad,
 }

@@ -35,7 +35,7 @@ from fusednorm.heads.spatial import (
 from . import plain, whole_spatial
 from .backends import kernel
 from .function import Spec, Tensors, family, vjp
-from .joint import moments_affine, moments_pool, spread_reduce
+from .joint import moments_affine, moments_affine_inplace, moments_pool, spread_reduce
 from .layout import compute_dtype, positions
 
 
@@ -53,25 +53,13 @@ def spatial_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor | None, ...]:
     """y, mask (none), mean, var, t's moments, cov, u's moments, and the head's statistics."""
-    head, S = spec.head, positions(x)
-    assert isinstance(head, Head)
     if whole_spatial.covers(spec):
         return whole_spatial.forward(spec, x, residual, tensors)
-    if head.needs_moments:
-        mean, var = kernel("plane_moments", spec.backend)(x)
-    else:
-        mean, var = plain.without_moments(x, head, tensors)
-    center = mean.to(var.dtype)
-    found = Found(mean, var, None, None, None)
-    row = level = t_spread = u_mean = u_var = None
+    found, affine, statistics = _up_to_affine(spec, x, tensors)
+    head, u_mean, u_var = spec.head, None, None
+    assert isinstance(head, Head)
     restrict = str(restrict_of(head))
     with plain.full_precision(x):
-        if centres(head):
-            t_mean, t_var, cov = moments_pool(spec.backend, x, center, head.standardize.center)
-            found = Found(mean, var, t_mean, t_var, cov)
-            row, level, t_spread = centring_row(head, t_mean, t_var)
-        k, statistics = coefficients(head, center, mean, var, found.cov, level, t_spread, S, tensors)
-        affine = (center, *_affine_arguments(k, row))
         if scales(head):
             statistic = head.recalibrate.statistic
             y, u_mean, u_var = moments_affine(spec.backend, x, affine, residual, statistic, restrict, spec.act)
@@ -79,6 +67,44 @@ def spatial_forward(
             y = kernel("position_affine", spec.backend)(x, *affine, None, residual, restrict, spec.act)
     mask = x.new_empty((0,), dtype=torch.uint8)
     return y, mask, *(_kept(t, x) for t in (*found, u_mean, u_var)), *statistics
+
+
+def spatial_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    if whole_spatial.covers(spec):
+        return whole_spatial.inplace(spec, x, residual, tensors)
+    _, affine, statistics = _up_to_affine(spec, x, tensors)
+    head = spec.head
+    assert isinstance(head, Head)
+    restrict = str(restrict_of(head))
+    with plain.full_precision(x):
+        if scales(head):
+            statistic = head.recalibrate.statistic
+            moments_affine_inplace(spec.backend, x, affine, residual, statistic, restrict, spec.act)
+        else:
+            kernel("position_affine_inplace", spec.backend)(x, *affine, None, residual, restrict, spec.act)
+    return statistics
+
+
+def _up_to_affine(
+    spec: Spec, x: Tensor, tensors: Tensors
+) -> tuple[Found, tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
+    """What forward finds out over x, position_affine's arguments from center to gate_bias, the head's statistics."""
+    head, S = spec.head, positions(x)
+    assert isinstance(head, Head)
+    if head.needs_moments:
+        mean, var = kernel("plane_moments", spec.backend)(x)
+    else:
+        mean, var = plain.without_moments(x, head, tensors)
+    center = mean.to(var.dtype)
+    found = Found(mean, var, None, None, None)
+    row = level = t_spread = None
+    with plain.full_precision(x):
+        if centres(head):
+            t_mean, t_var, cov = moments_pool(spec.backend, x, center, head.standardize.center)
+            found = Found(mean, var, t_mean, t_var, cov)
+            row, level, t_spread = centring_row(head, t_mean, t_var)
+        k, statistics = coefficients(head, center, mean, var, found.cov, level, t_spread, S, tensors)
+    return found, (center, *_affine_arguments(k, row)), statistics
 
 
 def _kept(t: Tensor | None, x: Tensor) -> Tensor:
@@ -110,7 +136,7 @@ def spatial_backward(
         return way_back(dy, residual, needs_dx, needs_dresidual, needs)
 
 
-SPATIAL = family("SpatialNorm", spatial_forward, spatial_backward, 9)
+SPATIAL = family("SpatialNorm", spatial_forward, spatial_inplace, spatial_backward, 9)
 
 
 class _WayBack:

@@ -19,6 +19,7 @@ _KEPT = "Tensor mean, Tensor var, Tensor t_mean, Tensor t_var, Tensor cov, Tenso
 SCHEMAS = {
     "spatial_forward": f"(Tensor x, Tensor? residual, {_LAYER}) -> (Tensor y, {_KEPT}, Tensor batch_mean,"
     " Tensor batch_var)",
+    "spatial_forward_inplace": f"(Tensor(a!) x, Tensor? residual, {_LAYER}) -> (Tensor batch_mean, Tensor batch_var)",
     "spatial_backward": f"(Tensor dy, Tensor x, Tensor? residual, {_KEPT}, {_LAYER}, bool need_dx, bool write_g)"
     " -> (Tensor dx, Tensor g, Tensor dweight, Tensor dbias, Tensor dcenter_weight, Tensor dgate_weight,"
     " Tensor dgate_bias)",
@@ -40,6 +41,10 @@ def _fake_forward(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tenso
     return torch.empty_like(x), mean, *(x.new_empty(size, dtype=compute_dtype(x)) for size in sizes)
 
 
+def _fake_forward_inplace(x: Tensor, residual: Tensor | None, *args: Any) -> tuple[Tensor, ...]:
+    return _fake_forward(x, residual, *args)[-2:]
+
+
 def _fake_backward(dy: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...]:
     layer = dict(zip(TENSORS, args[8:], strict=False))
     maps = (torch.empty_like(x) if needed else x.new_empty((0,)) for needed in args[-2:])
@@ -51,5 +56,6 @@ def define(backend: str) -> None:
     """Declare the operators of a backend that has them."""
     for name, schema in SCHEMAS.items():
         _library.define(f"{name}.{backend}{schema}", tags=torch.Tag.needs_exact_strides)
-    torch.library.register_fake(f"fusednorm::spatial_forward.{backend}", _fake_forward, lib=_library)
-    torch.library.register_fake(f"fusednorm::spatial_backward.{backend}", _fake_backward, lib=_library)
+    fakes = {"forward": _fake_forward, "forward_inplace": _fake_forward_inplace, "backward": _fake_backward}
+    for name, fake in fakes.items():
+        torch.library.register_fake(f"fusednorm::spatial_{name}.{backend}", fake, lib=_library)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .activations import activate, gradient, masked_gradient, passes
+from .activations import activate, activate_inplace, gradient, masked_gradient, passes
 from .layout import compute_dtype, is_channels_last, mask_shape, mean_dtype, per_plane, positions
 
 
@@ -36,6 +36,20 @@ def plane_affine(
     z = _recompute(x, center, scale, shift, residual)
     mask = pack_mask(passes(z, act), x) if save_mask else x.new_empty((0,), dtype=torch.uint8)
     return _like(activate(z, act), x), mask
+
+
+def plane_affine_inplace(
+    x: Tensor, center: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, act: str
+) -> None:
+    """y over x; another map only where x has not the compute type, or might be the residual."""
+    direct = x.dtype == compute_dtype(x) and residual is None
+    z = x if direct else x.to(compute_dtype(x), copy=True)
+    z.sub_(per_plane(center, x)).mul_(per_plane(scale, x)).add_(per_plane(shift, x))
+    if residual is not None:
+        z.add_(residual)
+    activate_inplace(z, act)
+    if not direct:
+        x.copy_(z)
 
 
 def plane_affine_reduce(

@@ -16,7 +16,7 @@ from fusednorm.heads import Context, ContextGate, Head, Identity, Running
 
 from . import resident
 from .backends import kernel
-from .function import Spec, Tensors, composed_backward, composed_forward, family, vjp
+from .function import Spec, Tensors, composed_backward, composed_forward, composed_inplace, family, vjp
 from .layout import compute_dtype
 
 
@@ -79,6 +79,13 @@ def forward(
     return found
 
 
+def inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, count: int) -> Tensors:
+    """y over x; no statistics."""
+    layer = _layer(spec, tensors, compute_dtype(x))
+    kernel("context_forward_inplace", spec.backend)(x, residual, *layer, count)
+    return ()
+
+
 def backward(
     spec: Spec,
     dy: Tensor,
@@ -129,6 +136,12 @@ def gate_forward(
     return composed_forward(spec, x, residual, tensors, save_mask)
 
 
+def gate_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    if count := blocks(spec, x, (residual,), maps=1):
+        return inplace(spec, x, residual, tensors, count)
+    return composed_inplace(spec, x, residual, tensors)
+
+
 def gate_backward(
     spec: Spec,
     dy: Tensor,
@@ -149,4 +162,4 @@ def gate_backward(
 
 
 # The module without a similarity: on the chip where that serves it.
-GATE = family("ContextGateNorm", gate_forward, gate_backward, 6)
+GATE = family("ContextGateNorm", gate_forward, gate_inplace, gate_backward, 6)

@@ -64,6 +64,12 @@ def forward(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) ->
     return y, y.new_empty((0,)), *found[:7], *found[7 : 7 + head.updates]
 
 
+def inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
+    """As spatial_inplace."""
+    found: Tensors = kernel("spatial_forward_inplace", spec.backend)(x, residual, *_layer(spec, tensors))
+    return found[: spec.head.updates]
+
+
 def backward(
     spec: Spec,
     dy: Tensor,

@@ -136,11 +136,13 @@ class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
         attention_act: str = "hsigmoid",
         attention_eps: float = 1e-3,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
             lambda: self._build_attention(
                 num_features,
@@ -177,6 +179,8 @@ _ARGUMENTS = """
         attention_act: Act: "relu", "sigmoid", "softmax" (over the K components) or "hsigmoid" (clip(a + 3, 0, 6)/6).
         attention_eps: under the root of std.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1;
@@ -252,11 +256,13 @@ class AttentiveGroupNorm(NormLayer, Group, Attentive):
         attention_act: str = "hsigmoid",
         attention_eps: float = 1e-3,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_groups(num_groups, num_channels, eps),
             lambda: self._build_attention(
                 num_channels,

@@ -125,11 +125,13 @@ class BatchNormLayer(NormLayer, Batch, Affine):
         track_running_stats: bool = True,
         *,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype),
             lambda: self._build_recalibration(num_features, affine, device, dtype),
         )
@@ -147,7 +149,9 @@ _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pa
     & Szegedy, 2015).
 
     Constructor, parameters, buffers and running statistics as torch.nn.BatchNorm{d}d's, and `act`: "relu", "relu6",
-    "leaky_relu", "silu", "hardswish", "gelu" or None. An empty batch leaves all buffers alone, num_batches_tracked too.
+    "leaky_relu", "silu", "hardswish", "gelu" or None, and `inplace`: whether y is written over x; RuntimeError where a
+    gradient is wanted, and where x can't be written to (fusednorm.functional). An empty batch leaves all buffers
+    alone, num_batches_tracked too.
 
     Raises:
         ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown

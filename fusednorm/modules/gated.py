@@ -19,7 +19,8 @@ class SqueezeExcite(NormLayer, Identity, gates.SqueezeExcite):
 
     x, residual and the result are (N, C, *positions). Arguments and parameters as
     fusednorm.recalibrations.SqueezeExcite's, without weight and bias, and `act`: "relu", "relu6", "leaky_relu",
-    "silu", "hardswish", "gelu" or None.
+    "silu", "hardswish", "gelu" or None, and `inplace`: whether y is written over x; RuntimeError where a gradient is
+    wanted, and where x can't be written to (fusednorm.functional).
 
     Raises:
         ValueError: wrong dimensions or channels, a residual unlike x, an unknown act or gate, a reduction below 1.
@@ -36,11 +37,13 @@ class SqueezeExcite(NormLayer, Identity, gates.SqueezeExcite):
         bias: bool = True,
         gate: Restrict = "sigmoid",
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_identity(num_channels),
             lambda: self._build_squeeze_excite(num_channels, reduction, False, bias, gate, device, dtype),
         )
@@ -51,7 +54,8 @@ class EfficientChannelAttention(NormLayer, Identity, gates.EfficientChannelAtten
     """act(x R(conv(m)) + residual), m the plane means of x (ECA, Wang et al., 2020).
 
     x, residual and the result are (N, C, *positions). Arguments and parameters as
-    fusednorm.recalibrations.EfficientChannelAttention's, without weight and bias, and `act` as SqueezeExcite's.
+    fusednorm.recalibrations.EfficientChannelAttention's, without weight and bias, and `act` and `inplace` as
+    SqueezeExcite's.
 
     Raises:
         ValueError: wrong dimensions or channels, a residual unlike x, an unknown act or gate, an even kernel_size.
@@ -67,11 +71,13 @@ class EfficientChannelAttention(NormLayer, Identity, gates.EfficientChannelAtten
         *,
         gate: Restrict = "sigmoid",
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_identity(num_channels),
             lambda: self._build_eca(num_channels, kernel_size, False, gate, device, dtype),
         )
@@ -82,7 +88,7 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
     """act(x sigmoid(BN(style_weight . (mean, std))) + residual) of x's planes (SRM, Lee, Kim & Nam, 2019).
 
     x, residual and the result are (N, C, *positions). Arguments, parameters and buffers as
-    fusednorm.recalibrations.StyleRecalibration's, without weight and bias, and `act` as SqueezeExcite's.
+    fusednorm.recalibrations.StyleRecalibration's, without weight and bias, and `act` and `inplace` as SqueezeExcite's.
 
     Raises:
         ValueError: wrong dimensions or channels, a residual unlike x, an unknown act; one sample in training.
@@ -98,11 +104,13 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
         eps: float = 1e-5,
         track_running_stats: bool = True,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_identity(num_channels),
             lambda: self._build_style(num_channels, False, eps, track_running_stats, device, dtype),
         )
@@ -112,8 +120,8 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
 class GatherExcite(NormLayer, Identity, gates.GatherExcite):
     """act(x sigmoid(m) + residual), m the plane means of x: GE-theta-minus of global extent (Hu et al., 2018).
 
-    x, residual and the result are (N, C, *positions). No parameters. `act` as SqueezeExcite's. The paper's
-    smaller extents, and GE-theta with its parameters, are not here.
+    x, residual and the result are (N, C, *positions). No parameters. `act` and `inplace` as SqueezeExcite's.
+    The paper's smaller extents, and GE-theta with its parameters, are not here.
 
     Raises:
         ValueError: wrong dimensions or channels, a residual unlike x, an unknown act.
@@ -122,9 +130,10 @@ class GatherExcite(NormLayer, Identity, gates.GatherExcite):
 
     halves = (Identity, gates.GatherExcite)
 
-    def __init__(self, num_channels: int, *, act: str | None = None) -> None:
+    def __init__(self, num_channels: int, *, act: str | None = None, inplace: bool = False) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_identity(num_channels),
             lambda: self._build_affine(num_channels, False, None, None),
         )
@@ -156,6 +165,8 @@ class NormalizationAttention(NormLayer, Standardization, normalization_attention
         unbiased: see above.
         eps: see above. With 0 a context that is the same in all channels gives NaN.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
         device, dtype: of the parameters.
 
     Parameters: gain (1), which starts as 0, offset (1), as 1; query.*, key.* with `embedding`.
@@ -179,10 +190,11 @@ class NormalizationAttention(NormLayer, Standardization, normalization_attention
         unbiased: bool = False,
         eps: float = 1e-5,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self._build(act, lambda: self._build_context(similarity, embedding, unbiased, eps, device, dtype))
+        self._build(act, inplace, lambda: self._build_context(similarity, embedding, unbiased, eps, device, dtype))
         self.affine = False
         self.reset_parameters()
 

@@ -57,7 +57,8 @@ class GroupNorm(NormLayer, Group, Affine):
     channels (Wu & He, 2018). One group is layer, num_channels groups are instance normalization.
 
     Constructor and parameters as torch.nn.GroupNorm's, and `act`: "relu", "relu6", "leaky_relu", "silu",
-    "hardswish", "gelu" or None. A group of a single value is standardized to 0 (torch
+    "hardswish", "gelu" or None, and `inplace`: whether y is written over x; RuntimeError where a gradient is wanted,
+    and where x can't be written to (fusednorm.functional). A group of a single value is standardized to 0 (torch
     raises if the batch has but one).
 
     Raises:
@@ -75,11 +76,13 @@ class GroupNorm(NormLayer, Group, Affine):
         affine: bool = True,
         *,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_groups(num_groups, num_channels, eps),
             lambda: self._build_affine(num_channels, affine, device, dtype),
         )

@@ -57,6 +57,7 @@ class _Called(nn.Module):
     """Called as layer(x, residual=None)."""
 
     act: str | None
+    inplace: bool = False  # also that of modules pickled before there was this
     channels: int
     dims: tuple[int, ...] = DIMS
 
@@ -70,13 +71,13 @@ class _Called(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x, residual and the result: (N, C, *positions) alike."""
         recorded = None
-        if self._replay is not None and not torch.compiler.is_compiling():
+        if self._replay is not None and not self.inplace and not torch.compiler.is_compiling():
             recorded = self._replay(self, x, residual)
             if isinstance(recorded, Tensor):
                 return recorded
         checks.check_input(x, self.channels, self.dims)
         standardize, recalibrate = self.standardization(x), self.recalibration(x)
-        y = parts.run(x, standardize, recalibrate, residual, self.act)
+        y = parts.run(x, standardize, recalibrate, residual, self.act, self.inplace)
         if recorded is False:
             self._record(x, standardize, recalibrate)
         return y
@@ -95,11 +96,11 @@ class NormLayer(_Called):
 
     halves: tuple[type[Any], ...]
 
-    def _build(self, act: str | None, *builders: Callable[[], None]) -> None:
+    def _build(self, act: str | None, inplace: bool, *builders: Callable[[], None]) -> None:
         nn.Module.__init__(self)
         checks.check_act(act)
         self._replay = eager.new_replay()
-        self.act = act
+        self.act, self.inplace = act, inplace
         for build in builders:
             build()
 
@@ -109,8 +110,7 @@ class NormLayer(_Called):
             half.reset_parameters(self)
 
     def extra_repr(self) -> str:
-        halves = [half.extra_repr(self) for half in self.halves]
-        return ", ".join([*filter(None, halves), *([f"act={self.act}"] if self.act else [])])
+        return with_call(*(half.extra_repr(self) for half in self.halves), act=self.act, inplace=self.inplace)
 
 
 class RecalibratedNorm(_Called):
@@ -123,6 +123,8 @@ class RecalibratedNorm(_Called):
         standardize: one of fusednorm.standardizations.
         recalibrate: one of fusednorm.recalibrations, of as many channels.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
 
     Shapes: x, residual and the result (N, C, *positions), 0 to 3 position dimensions.
 
@@ -131,7 +133,13 @@ class RecalibratedNorm(_Called):
         ValueError: parts of different numbers of channels, an unknown act.
     """
 
-    def __init__(self, standardize: Standardization, recalibrate: Recalibration, act: str | None = None) -> None:
+    def __init__(
+        self,
+        standardize: Standardization,
+        recalibrate: Recalibration,
+        act: str | None = None,
+        inplace: bool = False,
+    ) -> None:
         super().__init__()
         for name, part, kind in (
             ("standardize", standardize, Standardization),
@@ -150,7 +158,8 @@ class RecalibratedNorm(_Called):
             )
         checks.check_act(act)
         self._replay = eager.new_replay()
-        self.standardize, self.recalibrate, self.act = standardize, recalibrate, act
+        self.standardize, self.recalibrate = standardize, recalibrate
+        self.act, self.inplace = act, inplace
         self.channels = standardize.channels
 
     def standardization(self, x: Tensor) -> Part:
@@ -160,7 +169,7 @@ class RecalibratedNorm(_Called):
         return self.recalibrate.recalibration(x)
 
     def extra_repr(self) -> str:
-        return f"act={self.act}" if self.act else ""
+        return with_call(act=self.act, inplace=self.inplace)
 
 
 class FusedNorm(nn.Module):
@@ -174,6 +183,8 @@ class FusedNorm(nn.Module):
             (backward calls it again: no dropout, and buffers are read only). Parameters must be an nn.Module's. It
             may write to mean and var, which are its own.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
 
     Raises, when called (under torch.compile, while it is traced):
         TypeError: head does not return two real tensors.
@@ -181,19 +192,26 @@ class FusedNorm(nn.Module):
             compiled, a tensor that wants a gradient and is none of the head's parameters. Later ones are not noticed.
     """
 
-    def __init__(self, head: Callable[..., Any], act: str | None = None) -> None:
+    inplace: bool = False  # also that of modules pickled before there was this
+
+    def __init__(self, head: Callable[..., Any], act: str | None = None, inplace: bool = False) -> None:
         super().__init__()
         checks.check_act(act)
-        self.head, self.act = head, act
+        self.head, self.act, self.inplace = head, act, inplace
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x, residual and the result: (N, C, *positions) alike."""
-        return functional.fused_norm(x, self.head, residual=residual, act=self.act)
+        return functional.fused_norm(x, self.head, residual=residual, act=self.act, inplace=self.inplace)
 
     def extra_repr(self) -> str:
-        return f"act={self.act}" if self.act else ""
+        return with_call(act=self.act, inplace=self.inplace)
 
 
 def new_parameter(size: tuple[int, ...], device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Parameter:
     """Not yet initialized."""
     return nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+
+
+def with_call(*own: str, act: str | None = None, inplace: bool) -> str:
+    """extra_repr: a layer's own options, and those of the call that are not the usual."""
+    return ", ".join([*filter(None, own), *([f"act={act}"] if act else []), *(["inplace=True"] if inplace else [])])

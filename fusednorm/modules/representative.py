@@ -150,11 +150,13 @@ class _RepresentativeBatchNorm(NormLayer, Representative, Scaling):
         scale: str | None = "mean",
         restrict: Restrict = "sigmoid",
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_representative(num_features, eps, momentum, track_running_stats, center, device, dtype),
             lambda: self._build_scaling(num_features, affine, scale, restrict, device, dtype),
         )
@@ -168,12 +170,12 @@ _DOC = """Representative BatchNorm, {shape} input.
     y = act(weight*x_hat*R(scale_weight K_s + scale_bias) + bias + residual)                            RBN eqs. 9, 12
 
     K_m is a statistic of each sample's x, K_s of its x_hat: "mean" and "std" of a channel over positions (mu_c,
-    sigma_c), "spatial_mean" and "spatial_std" of a position over channels (mu_s, sigma_s; the paper's Table 3), or
-    None for no calibration (Table 2). std is the root of the biased variance, without eps. x is never written to (the
-    official code overwrites it). Running statistics are those of x_cm, in torch's convention; in evaluation K_m and
-    K_s are still the sample's. The paper says that the calibrations play no part at the beginning; with scale_bias 1
-    the gate in fact starts as R(1), 0.73 with the sigmoid. The official code has "mean" and "mean" with the sigmoid
-    alone.
+    sigma_c), "spatial_mean" and "spatial_std" of a position over channels (mu_s, sigma_s; the paper's Table 3), or None
+    for no calibration (Table 2). std is the root of the biased variance, without eps. x is written to only with
+    `inplace` (the official code overwrites it). Running statistics are those of x_cm, in torch's convention; in
+    evaluation K_m and K_s are still the sample's. The paper says that the calibrations play no part at the beginning;
+    with scale_bias 1 the gate in fact starts as R(1), 0.73 with the sigmoid. The official code has "mean" and "mean"
+    with the sigmoid alone.
 
     Traffic, in units of x: 3 forward and 5 backward, as BatchNorm's; with a spatial scale 4 and 7, a spatial center 5
     and 7, both 6 and 9 (on `cpu` a spatial scale 2 less backward, a spatial center 1 less forward). A residual
@@ -190,6 +192,8 @@ _DOC = """Representative BatchNorm, {shape} input.
         restrict: R: "sigmoid", "tanh" ((1 + tanh)/2), "hsigmoid" (clip(a + 3, 0, 6)/6), or a function of a tensor
             or nn.Module, with which the layer runs in plain PyTorch; the gradients of its parameters are autograd's.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers (C): weight (1), bias (0), center_weight (0), scale_weight (0), scale_bias (1); running_mean,

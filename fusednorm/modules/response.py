@@ -11,7 +11,7 @@ from fusednorm.parts import Part
 from .affine import Affine
 from .batch_norm import Batch, BatchNormLayer
 from .gates import Identity
-from .layer import NormLayer, Standardization, new_parameter
+from .layer import NormLayer, Standardization, new_parameter, with_call
 
 
 class InstanceEnhancement(Affine):
@@ -122,6 +122,8 @@ class FilterResponseNorm(NormLayer, FilterResponse, Affine):
         num_channels: C.
         eps: under the root.
         threshold: whether there is one; else the layer ends with the sum.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
 
     Parameters (C): weight (1), bias (0), threshold (0).
 
@@ -141,11 +143,13 @@ class FilterResponseNorm(NormLayer, FilterResponse, Affine):
         eps: float = 1e-6,
         *,
         threshold: bool = True,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             None,
+            inplace,
             lambda: self._build_response(num_channels, eps),
             lambda: self._build_affine(num_channels, True, device, dtype),
         )
@@ -163,10 +167,13 @@ class FilterResponseNorm(NormLayer, FilterResponse, Affine):
         checks.check_input(x, self.channels)
         assert self.weight is not None
         assert self.bias is not None
-        return functional.filter_response_norm(x, self.weight, self.bias, self.threshold, self.eps, residual=residual)
+        return functional.filter_response_norm(
+            x, self.weight, self.bias, self.threshold, self.eps, residual=residual, inplace=self.inplace
+        )
 
     def extra_repr(self) -> str:
-        return f"{FilterResponse.extra_repr(self)}, threshold={self.threshold is not None}"
+        threshold = f"threshold={self.threshold is not None}"
+        return with_call(FilterResponse.extra_repr(self), threshold, inplace=self.inplace)
 
 
 class GlobalResponse(Affine):
@@ -214,8 +221,9 @@ class GlobalResponseNorm(NormLayer, Identity, GlobalResponse):
     """act(weight*x*G/(mean_c G + eps) + bias + x + residual), G the L2 norm of a plane of x (ConvNeXt V2, Woo et al.,
     2023).
 
-    x, residual and the result are (N, C, *positions). Parameters (C): weight, bias, both 0 at the start. `act` as
-    SqueezeExcite's. The paper's eq. 2 divides G by its sum over channels, its Algorithm 1 by the mean, as here.
+    x, residual and the result are (N, C, *positions). Parameters (C): weight, bias, both 0 at the start. `act` and
+    `inplace` as SqueezeExcite's. The paper's eq. 2 divides G by its sum over channels, its Algorithm 1 by the mean, as
+    here.
 
     Raises:
         ValueError: wrong dimensions or channels, a residual unlike x, an unknown act, eps below 0.
@@ -230,11 +238,13 @@ class GlobalResponseNorm(NormLayer, Identity, GlobalResponse):
         eps: float = 1e-6,
         *,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_identity(num_channels),
             lambda: self._build_global(num_channels, eps, device, dtype),
         )

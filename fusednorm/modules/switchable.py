@@ -160,11 +160,13 @@ class _SwitchableNorm(NormLayer, Switchable, Affine):
         per_group: int = 1,
         num_groups: int = 1,
         act: str | None = None,
+        inplace: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._build(
             act,
+            inplace,
             lambda: self._build_switchable(
                 num_features,
                 eps,
@@ -213,6 +215,8 @@ _DOC = """Switchable Normalization, {shape} input.
         per_group: groups of channels with ratios of their own (group SN). Layer statistics still span all channels.
         num_groups: groups of channels of the scope "group".
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
+        inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
+            (fusednorm.functional).
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (C); mean_weight, var_weight (k) or (per_group, k), all 1 at the start;

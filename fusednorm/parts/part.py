@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from fusednorm import checks
-from fusednorm.engine import normalize
+from fusednorm.engine import normalize, normalize_inplace
 from fusednorm.heads import Affine, Context, Head, Identity, UserHead
+from fusednorm.inplace import check_inplace, may_be
 
 Factor = float | Tensor
 
@@ -35,17 +36,32 @@ class Part(NamedTuple):
             self.counter.add_(1)
 
 
-def run(x: Tensor, standardize: Part, recalibrate: Part, residual: Tensor | None, act: str | None) -> Tensor:
+def run(
+    x: Tensor,
+    standardize: Part,
+    recalibrate: Part,
+    residual: Tensor | None,
+    act: str | None,
+    inplace: bool = False,
+) -> Tensor:
     """act(recalibrated(standardized(x)) + residual), x checked. An empty batch changes no statistics."""
     checks.check_residual(residual, x)
     checks.check_act(act)
+    tensors = standardize.tensors + recalibrate.tensors
+    if inplace:
+        check_inplace(x, residual, tensors)
     if isinstance(recalibrate.head, Context) and getattr(standardize.head, "spatial", False):
         # Both look over positions: one after the other.
         weight, bias, *rest = recalibrate.tensors
-        x = run(x, standardize, Part(Affine(), (weight, bias)), None, None)
-        return run(x, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act)
+        if inplace and residual is not None and may_be(residual, x):
+            residual = residual.clone()  # the second layer adds it
+        z = run(x, standardize, Part(Affine(), (weight, bias)), None, None, inplace)
+        return run(z, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act, inplace)
     head = Head(standardize.head, recalibrate.head)
-    y, statistics = normalize(x, residual, head, act, standardize.tensors + recalibrate.tensors)
+    if inplace:
+        y, statistics = x, normalize_inplace(x, residual, head, act, tensors)
+    else:
+        y, statistics = normalize(x, residual, head, act, tensors)
     if x.numel() > 0:
         standardize.update(statistics[: head.updates])
         recalibrate.update(statistics[head.updates :])
@@ -53,9 +69,18 @@ def run(x: Tensor, standardize: Part, recalibrate: Part, residual: Tensor | None
 
 
 def run_head(
-    x: Tensor, head: UserHead, tensors: tuple[Tensor | None, ...], residual: Tensor | None, act: str | None
+    x: Tensor,
+    head: UserHead,
+    tensors: tuple[Tensor | None, ...],
+    residual: Tensor | None,
+    act: str | None,
+    inplace: bool = False,
 ) -> Tensor:
     """act(scale*x + shift + residual) with a user's head, x checked."""
     checks.check_residual(residual, x)
     checks.check_act(act)
+    if inplace:
+        check_inplace(x, residual, tensors)
+        normalize_inplace(x, residual, head, act, tensors)
+        return x
     return normalize(x, residual, head, act, tensors)[0]
