@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from .names import Kind
@@ -61,15 +61,24 @@ class Record:
         return tuple(getattr(self, name) for name in KEY)
 
     def to_json(self) -> dict[str, Any]:
-        """Without what was not measured."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Without what was not measured, in six digits: more than any clock gives."""
+        return {name: _rounded(value) for name, value in asdict(self).items() if value != _DEFAULTS.get(name)}
 
 
+_DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING} | {"ratios": {}}
 KEY = tuple(f.name for f in fields(Record))[: [f.name for f in fields(Record)].index("rounds")]
 
 
 def fused_name(layer: str, backend: str) -> str:
     return f"{layer} {backend}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: tuple(_rounded(one) for one in ratio) for name, ratio in value.items()}
+    return value
 
 
 def from_json(values: Mapping[str, Any]) -> Record:

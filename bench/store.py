@@ -27,12 +27,13 @@ def run_of(stamp: Mapping[str, str], plan: Plan, records: Sequence[Record]) -> R
 
 
 def write_json(path: Path, runs: Sequence[Run]) -> None:
-    """A file holds a list of runs."""
-    found = [
-        {"stamp": dict(run.stamp), "plan": dict(run.plan), "records": [r.to_json() for r in run.records]}
-        for run in runs
-    ]
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    """A file holds a list of runs; a line of it one record."""
+    texts = []
+    for run in runs:
+        records = ",\n".join(json.dumps(record.to_json()) for record in run.records)
+        head = json.dumps({"stamp": dict(run.stamp), "plan": dict(run.plan)})
+        texts.append(f'{head[:-1]}, "records": [\n{records}\n]}}')
+    path.write_text("[" + ",\n".join(texts) + "]\n")
 
 
 def read_json(path: Path) -> list[Run]:

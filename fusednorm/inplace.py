@@ -9,7 +9,7 @@ from .engine.entry import raise_wanted, transformed
 
 
 def check_inplace(x: Tensor, residual: Tensor | None, parameters: tuple[Tensor | None, ...]) -> None:
-    """x and residual have been checked. The compiler keeps memory that is shared in order by itself.
+    """x and residual have been checked. A residual that shares memory with x, the compiler keeps in order by itself.
 
     Raises:
         RuntimeError: backward would need x as it was, or x can't be written to.
@@ -20,17 +20,21 @@ def check_inplace(x: Tensor, residual: Tensor | None, parameters: tuple[Tensor |
         for name, t in (("x", x), ("residual", residual), *(("a parameter", p) for p in parameters)):
             if t is not None and t.requires_grad:
                 raise_wanted(name if t is x or t is residual else f"{name} of shape {tuple(t.shape)}")
-    if any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True)):
-        raise _shared(x)
-    if torch.compiler.is_compiling():
+    if x.numel() == 0:
+        return
+    compiling = torch.compiler.is_compiling()  # where strides may be symbols, which don't sort
+    expanded = any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True))
+    if expanded or not (compiling or x.is_contiguous() or _disjoint(x)):
+        raise RuntimeError(
+            "inplace: expected an x each of whose values has memory of its own (so far as strides tell that each step "
+            f"over all that the smaller ones reach), got shape {tuple(x.shape)} with strides {x.stride()}"
+        )
+    if compiling:
         return
     if x.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError(
             "inplace: expected an x that may be written to, got an inference tensor outside of inference mode"
         )
-    own = x.is_contiguous() or _disjoint(x)
-    if not own:
-        raise _shared(x)
     if residual is not None and _overlap(x, residual):
         raise RuntimeError(
             "inplace: expected a residual with memory of its own, or x's value for value, "
@@ -43,20 +47,9 @@ def may_be(residual: Tensor, x: Tensor) -> bool:
     return torch.compiler.is_compiling() or residual.data_ptr() == x.data_ptr()
 
 
-def _shared(x: Tensor) -> RuntimeError:
-    return RuntimeError(
-        "inplace: expected an x each of whose values has memory of its own, "
-        f"got shape {tuple(x.shape)} with strides {x.stride()}"
-    )
-
-
 def _dimensions(x: Tensor) -> list[tuple[int, int]]:
     """Stride and size of each dimension of more than one value, the smallest stride first."""
     return sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1)
-
-
-def _strides(x: Tensor) -> list[int]:
-    return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
 
 
 def _disjoint(x: Tensor) -> bool:
@@ -72,8 +65,9 @@ def _disjoint(x: Tensor) -> bool:
 def _overlap(x: Tensor, residual: Tensor) -> bool:
     """Whether some value of the residual lies where another value of x, which is _disjoint, does."""
     distance = residual.data_ptr() - x.data_ptr()
-    alike = _strides(residual) == _strides(x)
-    if x.numel() == 0 or (distance == 0 and alike):
+    sizes = [size > 1 for size in x.shape]  # strides of others mean nothing
+    alike = all(a == b for a, b, real in zip(x.stride(), residual.stride(), sizes, strict=True) if real)
+    if distance == 0 and alike:
         return False
     itemsize, dimensions = x.element_size(), _dimensions(x)
     ends = [sum(stride * (size - 1) for stride, size in _dimensions(t)) * itemsize for t in (x, residual)]

@@ -1,5 +1,6 @@
-// Products of small matrices for the head: `samples` rows a_n against the rows of a weight, in blocks that fit the
-// registers, so that the weight is read once for four samples. Included once per instruction set, inside that set's namespace.
+// Products of small matrices for the head: a row for each sample against the rows of a weight, in blocks that fit the
+// registers, so that the weight is read once for four samples. Included once per instruction set, inside that set's
+// namespace.
 
 template <class A>
 struct Matrix {
@@ -43,13 +44,15 @@ inline void products(A* to, const Matrix<A>& a, const Matrix<A>& rows, int64_t l
   });
 }
 
-// to[n, :] = sum over j of a_n[j] row_j, of `length` values; to is dense. Work: one item four vectors of it.
+// to[n, :] = sum over j of a_n[j] row_j, of `length` values; to is dense. Work: one item four vectors of four samples.
 template <class A>
 inline void combinations(A* to, const Matrix<A>& a, const Matrix<A>& rows, int64_t length) {
   constexpr int64_t W = lanes<A>, block = 4 * W;
-  parallel_items(ceil_div(length, block), block * a.count * rows.count, [&](int64_t item) {
-    const int64_t begin = item * block, end = min64(begin + block, length);
-    in_fours(a.count, [&](int64_t n, auto samples) {
+  const int64_t blocks = ceil_div(length, block);
+  parallel_items(blocks * ceil_div(a.count, 4), 4 * block * rows.count, [&](int64_t item) {
+    const int64_t first = item / blocks * 4, begin = item % blocks * block, end = min64(begin + block, length);
+    in_fours(min64(4, a.count - first), [&](int64_t sample, auto samples) {
+      const int64_t n = first + sample;
       auto columns = [&](int64_t i, auto vectors, auto width) {
         constexpr int S = decltype(samples)::value, V = decltype(vectors)::value;
         Vec<A> sum[S][V] = {};

@@ -1,6 +1,7 @@
 // plane_affine: y = act(scale*(x - center) + shift + residual), and one bit a value where asked for; docs/engine.md
 // Traffic: reads x (and residual), writes y: 2 units (3), the mask 1/32 unit of float32.
-// Work: planar, one item a plane (or a segment of a large one); channels_last, one item a block of positions of a sample.
+// Work: planar, one item a plane (or a segment of a large one, or a group of small ones); channels_last, one item a
+// block of positions of a sample.
 // Included once per instruction set, inside that set's namespace.
 
 template <class T, class Coefficients>
@@ -29,6 +30,18 @@ inline void affine_run(const AffineArgs& args, const RunPointers<T>& p, const Co
   for (; i + W <= n; i += W) bits |= step(i, Full{}) << (i - rest);
   if (i < n) bits |= (step(i, Part{int(n - i)}) & ((uint64_t(1) << (n - i)) - 1)) << (i - rest);
   if (p.mask) store_bytes(p.mask + rest / 8, bits, (n - rest + 7) / 8);
+}
+
+// For kernels without sums.
+template <class T, class RunBody>
+inline void affine_items(const AffineArgs& k, RunBody run) {
+  auto make_state = [](int64_t) { return Nothing{}; };
+  auto body = [&](const auto& coefficients, const RunPointers<T>& p, Nothing, int64_t) { run(coefficients, p); };
+  auto finish = [](int64_t, Nothing) {};
+  if (k.shape.channels_last) return channels_last_items<T>(k, make_state, body, finish);
+  if (const Weave<Compute<T>> weave(k); weave.fits)
+    if (const DenseOperands<T> dense(k); dense.all()) return woven_items<T>(k, weave, dense, run);
+  planar_items<T>(k, make_state, body, finish);
 }
 
 template <class T>

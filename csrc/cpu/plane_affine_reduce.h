@@ -9,16 +9,15 @@ struct PlaneSums {
 
 // Small dense planes, one after the other in memory: p is the first's.
 template <Source source, int count, class T>
-FUSEDNORM_INLINED inline void reduce_planes(const AffineArgs& k, const RunPointers<T>& p, int64_t n, int64_t c,
-                                            auto vectors, Compute<T>* g_sums, Compute<T>* gx_sums) {
+FUSEDNORM_INLINED inline void reduce_planes(const AffineArgs& k, const RunPointers<T>& p, PlaneAt plane, auto vectors,
+                                            Compute<T>* g_sums, Compute<T>* gx_sums) {
   using A = Compute<T>;
   const int64_t S = p.length, mask_bytes = ceil_div(S, 8);
   Vec<A> g_sum[count] = {}, gx_sum[count] = {};
   Uniform<A> coefficients[count];
   uint64_t bits[count] = {};
-  for (int j = 0; j < count; ++j, ++c) {
-    if (c == k.shape.C) ++n, c = 0;
-    coefficients[j] = Uniform<A>(k, n, c);
+  for (int j = 0; j < count; ++j, plane.next()) {
+    coefficients[j] = Uniform<A>(k, plane.n, plane.c);
     if constexpr (source == Source::masked) bits[j] = load_bytes(p.mask + j * mask_bytes, mask_bytes);
   }
   sweep_vectors<A>(S, vectors, [&](int64_t i, auto width) {
@@ -47,14 +46,13 @@ void reduce_small_planes(const AffineArgs& k, const DenseOperands<T>& dense) {
   const int64_t S = s.positions(), mask_bytes = ceil_div(S, 8);
   with_vectors<A>(S, [&](auto vectors) {
     planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
-      int64_t n = first / s.C, c = first - n * s.C;
+      PlaneAt plane(s, first);
       A g[count], gx[count];
       const RunPointers<T> p = dense.run(first * S, k.mask ? k.mask + first * mask_bytes : nullptr, S);
-      reduce_planes<source, count>(k, p, n, c, vectors, g, gx);
-      for (int64_t i = 0; i < count; ++i, ++c) {
-        if (c == s.C) ++n, c = 0;
-        at<A>(k.dshift, n, c) = g[i];
-        at<A>(k.dscale, n, c) = gx[i];
+      reduce_planes<source, count>(k, p, plane, vectors, g, gx);
+      for (int64_t i = 0; i < count; ++i, plane.next()) {
+        at<A>(k.dshift, plane.n, plane.c) = g[i];
+        at<A>(k.dscale, plane.n, plane.c) = gx[i];
       }
       if (s.stream) stream_fence();
     });

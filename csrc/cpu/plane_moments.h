@@ -90,11 +90,10 @@ void moments_small_planes(const MomentsArgs& k, const Dense<T>& packed) {
     planes_in_fours(s.N * s.C, S, [&](int64_t first, auto count) {
       double mean[count], var[count];
       moments_planes<count>(packed.at(first * S), S, vectors, mean, var);
-      int64_t n = first / s.C, c = first - n * s.C;
-      for (int64_t i = 0; i < count; ++i, ++c) {
-        if (c == s.C) ++n, c = 0;
-        at<double>(k.mean, n, c) = mean[i];
-        at<A>(k.var, n, c) = A(var[i]);
+      PlaneAt plane(s, first);
+      for (int64_t i = 0; i < count; ++i, plane.next()) {
+        at<double>(k.mean, plane.n, plane.c) = mean[i];
+        at<A>(k.var, plane.n, plane.c) = A(var[i]);
       }
     });
   });
@@ -193,8 +192,8 @@ inline void moments_rows(int64_t rows, int64_t C, double before, Row&& row, int6
   }
 }
 
-// A block is swept twice, so it should stay near; long, for each is merged into double at the end; and short, for its sums
-// are added up in the compute type.
+// A block is swept twice, so it should stay near; long, for each is merged into double at the end; and short, for its
+// sums are added up in the compute type.
 constexpr int64_t kBlockRows = 64, kBlockBytes = 131072;  // an eighth of a current L2
 
 template <class T>
@@ -212,7 +211,7 @@ void plane_moments_channels_last(const MomentsArgs& k) {
       for (int64_t c = 0; c < C; c += tile) {
         const int64_t rows = min64(kBlockRows, end - p), channels = min64(tile, C - c);
         auto row = [&](int64_t i) { return at<T>(k.x, s, n, c, p + i); };
-        const int64_t ahead = c + tile < C ? tile : kBlockRows * k.x.p0;
+        const int64_t ahead = c + tile < C ? tile : kBlockRows * k.x.p0 - c;
         moments_rows<T>(rows, channels, double(p - begin), row, ahead, sums.data, sums.data + channels, mean + c,
                         mean + C + c);
       }

@@ -79,9 +79,21 @@ struct Dense {
   }
 };
 
-// Planes of so few values are walked four at a time where dense: the sums of their vectors' lanes take as long for four
-// as for one.
+// Planes of so few values are walked several at a time where dense: sums of their vectors' lanes take as long for four as
+// for one, and what has no sums walks them as one stream (woven_planes.h).
 constexpr int64_t kSmallPlane = 64;
+
+// A plane, counted through all samples, as sample and channel.
+struct PlaneAt {
+  int64_t n, c;
+  PlaneAt(const Shape& s, int64_t plane) : n(plane / s.C), c(plane - n * s.C), C(s.C) {}
+  void next() {
+    if (++c == C) ++n, c = 0;
+  }
+
+ private:
+  int64_t C;
+};
 
 // A lambda as the C callback that `parallel` takes.
 template <class F>
@@ -96,7 +108,7 @@ inline void parallel_items(int64_t items, int64_t elements, F&& f) {
       &f);
 }
 
-// f(i, width) over S <= kSmallPlane values, and `vectors` of them, as a constant where there are few: the loop is unrolled.
+// f(i, width) over S <= kSmallPlane values, `vectors` of them, a constant where they are few: the loop is unrolled.
 template <class A, class F>
 FUSEDNORM_INLINED inline void sweep_vectors(int64_t S, auto vectors, F&& f) {
   constexpr int W = lanes<A>;

@@ -1,6 +1,6 @@
-// Dense planes whose length is no multiple of a vector's, walked as one stream of whole, aligned vectors: a group of them
-// is a whole number of vectors long, and a lane takes the coefficients of the plane it lies in by a permutation. Walked
-// one by one, a plane of 7x7 values would cost a start, three vectors across cache lines and a masked fourth.
+// Small dense planes whose length is no multiple of a vector's, walked as one stream of whole, aligned vectors: a group of
+// them is a whole number of vectors long, and a lane takes the coefficients of its plane by a permutation. Walked one by
+// one, a plane of 7x7 values would cost a start, three vectors across cache lines and a masked fourth.
 // Included once per instruction set, inside that set's namespace.
 
 // The coefficients of a group's planes, one a lane, and for every value of the group its plane.
@@ -51,12 +51,9 @@ struct Weave {
     auto values = [&](const PerPlane& t) {
       Vec<A> v = {};
       if (!t.data) return v;
-      int64_t n = first / k.shape.C, c = first - n * k.shape.C;
-      if (t.c == 1 && c + W <= k.shape.C) return load(&at<A>(t, n, c), Full{});
-      for (int64_t i = 0; i < planes; ++i, ++c) {
-        if (c == k.shape.C) ++n, c = 0;
-        v[i] = at<A>(t, n, c);
-      }
+      PlaneAt at_plane(k.shape, first);
+      if (t.c == 1 && at_plane.c + W <= k.shape.C) return load(&at<A>(t, at_plane.n, at_plane.c), Full{});
+      for (int64_t i = 0; i < planes; ++i, at_plane.next()) v[i] = at<A>(t, at_plane.n, at_plane.c);
       return v;
     };
     return {plane_of_, values(k.center), values(k.scale), values(k.shift), values(k.a), values(k.b)};
@@ -75,33 +72,29 @@ struct Weave {
 
 // A group's mask without the gaps between planes, which begin at bytes.
 struct WovenMask {
-  uint64_t words[kSmallPlane * lanes<float> / 64 + 1];  // one more: that a plane's last bits may be looked for there
+  uint64_t words[kSmallPlane * lanes<float> / 64 + 1] = {};  // one more: a plane's last bits may lie across two
 
   uint8_t* bytes() { return reinterpret_cast<uint8_t*>(words); }
 
-  // f(bit in words, byte in the planes' mask, bits) for every word of every plane.
-  template <class F>
-  static void each(int64_t planes, int64_t S, F&& f) {
-    const int64_t plane_bytes = ceil_div(S, 8);
-    for (int64_t j = 0; j < planes; ++j)
-      for (int64_t i = 0; i < S; i += 64) f(j * S + i, j * plane_bytes + i / 8, min64(64, S - i));
-  }
   void gather(const uint8_t* from, int64_t planes, int64_t S) {
-    memset(words, 0, sizeof(words));
-    each(planes, S, [&](int64_t bit, int64_t byte, int64_t count) {
-      const uint64_t bits = load_bytes(from + byte, (count + 7) / 8), moved = bit % 64;
+    for (int64_t j = 0; j < planes; ++j) {
+      const int64_t bytes = ceil_div(S, 8), bit = j * S, moved = bit % 64;
+      const uint64_t bits = load_bytes(from + j * bytes, bytes) & ones(S);
       words[bit / 64] |= bits << moved;
       if (moved) words[bit / 64 + 1] |= bits >> (64 - moved);
-    });
+    }
   }
   void scatter(uint8_t* to, int64_t planes, int64_t S) const {
-    each(planes, S, [&](int64_t bit, int64_t byte, int64_t count) {
-      const uint64_t moved = bit % 64;
+    for (int64_t j = 0; j < planes; ++j) {
+      const int64_t bytes = ceil_div(S, 8), bit = j * S, moved = bit % 64;
       uint64_t bits = words[bit / 64] >> moved;
       if (moved) bits |= words[bit / 64 + 1] << (64 - moved);
-      store_bytes(to + byte, bits & (~uint64_t(0) >> (64 - count)), (count + 7) / 8);
-    });
+      store_bytes(to + j * bytes, bits & ones(S), bytes);
+    }
   }
+
+ private:
+  static uint64_t ones(int64_t S) { return (uint64_t(1) << S) - 1; }  // S < 64: 64 values are whole vectors
 };
 
 // As planar_items, for kernels without sums.
@@ -125,19 +118,4 @@ inline void woven_items(const AffineArgs& k, const Weave<Compute<T>>& weave, con
     }
     if (s.stream) stream_fence();
   });
-}
-
-struct Nothing {};
-
-// For kernels without sums.
-template <class T, class RunBody>
-inline void affine_items(const AffineArgs& k, RunBody run) {
-  auto make_state = [](int64_t) { return Nothing{}; };
-  auto body = [&](const auto& coefficients, const RunPointers<T>& p, Nothing, int64_t) { run(coefficients, p); };
-  auto finish = [](int64_t, Nothing) {};
-  if (k.shape.channels_last) return channels_last_items<T>(k, make_state, body, finish);
-  if (const DenseOperands<T> dense(k); dense.all()) {
-    if (const Weave<Compute<T>> weave(k); weave.fits) return woven_items<T>(k, weave, dense, run);
-  }
-  planar_items<T>(k, make_state, body, finish);
 }

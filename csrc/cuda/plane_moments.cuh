@@ -61,6 +61,7 @@ __device__ __forceinline__ void moments_item(const Walk& w, const Shape& shape, 
   using A = Compute<T>;
   constexpr int V = Item<T, channels_last, vectorized>::V, M = channels_last ? V : 1, U = kMomentsLoads;
   const Track<T> track = item.track(x);
+  auto take = [](const T* from) { return keep ? load_written<T, V>(from) : load<T, V>(from); };  // kept: y may follow
   Coefficient<A, V, channels_last> pivot;
   A mean[V], m2[V], seen = 0;
 #pragma unroll
@@ -77,7 +78,7 @@ __device__ __forceinline__ void moments_item(const Walk& w, const Shape& shape, 
       Raw<T, V> raw[U];
 #pragma unroll
       for (int u = 0; u < U; ++u)
-        if (i + u * item.lanes < item.steps) raw[u] = load<T, V>(item.at(track, x, shape, i + u * item.lanes));
+        if (i + u * item.lanes < item.steps) raw[u] = take(item.at(track, x, shape, i + u * item.lanes));
       if constexpr (keep) {
 #pragma unroll
         for (int u = 0; u < U; ++u)

@@ -12,7 +12,7 @@ namespace fusednorm {
 template <class Type, bool last, bool vectors>
 struct PositionAffine {
   using T = Type;
-  static constexpr bool channels_last = last, vectorized = vectors, kWrites = true, kInplace = true;
+  static constexpr bool channels_last = last, vectorized = vectors, kWrites = true;
   static constexpr int kMaps = 2, kCoefficients = kForwardCoefficients, kRows = kForwardRows, kSums = 0;
   static constexpr int kSteps = tuning::position_steps(sizeof(T), channels_last);
 

@@ -3,7 +3,6 @@
 //   static void step<count>(const PositionPass&, coefficients, rows, const Raw<T, count>* maps, Raw<T, count>& out,
 //                           A (&found)[kSums][count])      what a step's values give: the map's and the sums' terms
 //   static void prepare(coefficients)      over positions: what is to be made of them beforehand, if anything
-//   kInplace                               over positions, if it is there: what is written may be a map that is read
 #pragma once
 
 #include "lanes.cuh"
@@ -147,10 +146,7 @@ __device__ __forceinline__ void over_positions(const Walk& w, const PositionPass
         for (int m = 0; m < P::kMaps; ++m) {
           if (step >= item.steps || !in[m].first) continue;
           const T* from = item.at(in[m], k.maps[m], shape, step);
-          if constexpr (requires { P::kInplace; })
-            raw[u][m] = load_written<T, V>(from);
-          else
-            raw[u][m] = load<T, V>(from);
+          raw[u][m] = P::kWrites ? load_written<T, V>(from) : load<T, V>(from);
         }
       }
 #pragma unroll

@@ -90,8 +90,6 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 def transformed() -> bool:
     """Whether torch.func's transforms or forward-mode differentiation are at work: neither knows the kernels."""
-    if torch.compiler.is_compiling():
-        return False
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 
@@ -178,6 +179,28 @@ def test_float32(standardize, recalibrate, offset):
             )
         )
     assert_twice_as_good(draws, torch.float32)
+
+
+@pytest.mark.parametrize(("samples", "channels", "reduction"), [(2, 6, 6), (4, 40, 8), (5, 66, 2), (9, 306, 17)])
+def test_sizes_of_squeeze_excite(samples, channels, reduction):
+    """Samples and rows in fours and what is left, columns in blocks of vectors and what is left."""
+    torch.manual_seed(channels)
+    layer = fusednorm.RecalibratedNorm(
+        fusednorm.standardizations.Batch(channels),
+        fusednorm.recalibrations.SqueezeExcite(channels, reduction),
+    )
+    x, dy = (maps_like(samples, channels, 3, 2) for _ in range(2))
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 2e-4)):
+        results = []
+        for backend in ("cpu", "torch"):
+            wide = copy.deepcopy(layer).to(dtype if backend == "cpu" else torch.float64)
+            t = x.to(next(wide.parameters()).dtype).requires_grad_()
+            with fusednorm.use_backend(backend):
+                y = wide(t)
+                results.append([y, *torch.autograd.grad(y, [t, *wide.parameters()], dy.to(y.dtype))])
+        for ours, exact in zip(*results, strict=True):
+            scale = max(1.0, exact.abs().max().item())
+            assert (ours.double() - exact).abs().max() <= tolerance * scale
 
 
 def test_left_to_pytorch():

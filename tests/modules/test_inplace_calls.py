@@ -45,6 +45,11 @@ def test_without_the_native_extension():
         assert peak(layer, x) < x.nbytes / 2
 
 
+def test_empty_maps_of_any_strides():
+    x = torch.randn(0, 8, 1, 1).expand(0, 8, 3, 3)
+    assert fusednorm.BatchNorm2d(8, inplace=True).requires_grad_(False)(x) is x
+
+
 @pytest.mark.parametrize("shape", [(0, 8, 3, 3), (2, 8, 0, 3)])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()

@@ -67,6 +67,28 @@ def test_forward_mode(backend, kind, frozen, training):
             torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, expected)
 
 
+@pytest.mark.parametrize("kind", ["batch", "attentive batch", "representative spatial", "normalization attention"])
+@pytest.mark.parametrize("backend", [name for name in ("cpu", "torch") if name in BACKENDS])
+def test_transforms_inside_what_is_compiled(backend, kind):
+    """The compiler traces through torch.func's transforms; they go through plain PyTorch there too."""
+    torch._dynamo.reset()
+    layer = pair(kind, 4, 4, act="silu")[0].double().eval().requires_grad_(False)
+    x, tangent = (torch.randn(4, 4, 5, 3, dtype=torch.float64) for _ in range(2))
+
+    def gradient(x):
+        return torch.func.grad(lambda t: layer(t).square().sum())(x)
+
+    def product(x):
+        return torch.func.jvp(layer, (x,), (tangent,))[1]
+
+    with fusednorm.use_backend(backend):
+        for transformed in (gradient, product):
+            expected = transformed(x)
+            assert expected.abs().sum() > 0
+            found = torch.compile(transformed, fullgraph=True, backend="aot_eager")(x)
+            torch.testing.assert_close(found, expected)
+
+
 def test_gradients_per_sample():
     """vmap over grad, in evaluation."""
     layer = pair("attentive batch", 4, 4, act="relu")[0].eval()
