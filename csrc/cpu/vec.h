@@ -74,7 +74,14 @@ inline To bit_cast_to(const From& from) {
 }
 
 inline Vec<float> widen(HalfWordVec bits, bf16) {
+#if FUSEDNORM_VECTOR_BYTES == 64
+  // Each word into the upper half of its lane at once, instead of widened, then shifted.
+  const __m512i word_of = _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16, 8 << 16,
+                                           7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+  return (Vec<float>)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, word_of, _mm512_castsi256_si512((__m256i)bits));
+#else
   return bit_cast_to<Vec<float>>(__builtin_convertvector(bits, WordVec) << 16);
+#endif
 }
 
 inline Vec<float> widen(HalfWordVec bits, f16) {
@@ -123,10 +130,16 @@ inline Vec<Compute<T>> load(const T* p, Part part) {
 // ---- stores ------------------------------------------------------------------------------------------------------
 
 inline HalfWordVec narrow(Vec<float> v, bf16) {
-  WordVec u = bit_cast_to<WordVec>(v);
-  WordVec rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;  // to nearest, ties to even
-  WordVec quiet = (u >> 16) | 0x40;
-  return __builtin_convertvector(v == v ? rounded : quiet, HalfWordVec);
+  const WordVec u = bit_cast_to<WordVec>(v);
+  const WordVec rounded = u + 0x7fff + ((u >> 16) & 1);  // to nearest, ties to even
+  const WordVec upper = v == v ? rounded : u | 0x400000;
+#if FUSEDNORM_VECTOR_BYTES == 64
+  const __m512i odd = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 31 << 16 | 29, 27 << 16 | 25, 23 << 16 | 21,
+                                       19 << 16 | 17, 15 << 16 | 13, 11 << 16 | 9, 7 << 16 | 5, 3 << 16 | 1);
+  return (HalfWordVec)_mm512_castsi512_si256(_mm512_maskz_permutexvar_epi16(0xffff, odd, (__m512i)upper));
+#else
+  return __builtin_convertvector(upper >> 16, HalfWordVec);
+#endif
 }
 
 inline HalfWordVec narrow(Vec<float> v, f16) {

@@ -115,6 +115,7 @@ def test_instruction_sets(isa):
         "tests/modules/test_against_reference.py",
         "tests/engine/test_operators.py",
         "tests/engine/test_small_planes.py",
+        "tests/engine/test_conversions.py",
         "tests/engine/test_position_operators.py",
     ]
     command = [
