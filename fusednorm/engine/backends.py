@@ -8,12 +8,14 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from . import context_operators, operators, position_operators, spatial_operators
+
+F = TypeVar("F", bound=Callable[..., object])
 
 NAMES = ("cpu", "cuda", "triton", "torch")
 
@@ -161,7 +163,13 @@ def choose(x: Tensor) -> str:
 _kernels_for: dict[int, bool] = {}
 
 
-@torch.compiler.assume_constant_result
+def assumed_constant(f: F) -> F:
+    """torch.compiler.assume_constant_result, without importing Dynamo, which takes as long as importing torch."""
+    f._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return f
+
+
+@assumed_constant
 def _has_kernels_for(device: int) -> bool:
     """Whether the CUDA extension was built for such a GPU: asked when a tensor comes, not by the import."""
     if device not in _kernels_for:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .backends import kernel
+from .backends import assumed_constant, kernel
 from .layout import is_channels_last, positions
 
 ROOM, SECTOR = 9216, 32
@@ -61,7 +61,7 @@ def limits(device: torch.device) -> tuple[int, int, int]:
     return _limits(device.type, device.index)
 
 
-@torch.compiler.assume_constant_result
+@assumed_constant
 def _limits(device: str, index: int | None) -> tuple[int, int, int]:
     at = device, index or 0
     if at not in _known:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fusednorm
-from fusednorm.engine.backends import choose
+from fusednorm.engine.backends import assumed_constant, choose
 
 
 def test_what_there_is():
@@ -23,6 +23,20 @@ def test_default():
     expected = "cpu" if fusednorm.backends()["cpu"].available else "torch"
     assert choose(torch.ones(1, 1)) == expected
     assert choose(torch.ones(1, 1, device="meta")) == "torch"
+
+
+def test_import_leaves_the_compiler_alone():
+    assert run("import sys, fusednorm; print('torch._dynamo' in sys.modules)").stdout.strip() == "False"
+
+
+def test_constants_are_marked_as_torch_marks_them():
+    def ours():
+        pass
+
+    def theirs():
+        pass
+
+    assert vars(assumed_constant(ours)) == vars(torch.compiler.assume_constant_result(theirs)) != {}
 
 
 def test_use_backend_nests_and_restores():
