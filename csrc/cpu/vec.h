@@ -136,7 +136,10 @@ inline HalfWordVec narrow(Vec<float> v, bf16) {
 #if FUSEDNORM_VECTOR_BYTES == 64
   const __m512i odd = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 31 << 16 | 29, 27 << 16 | 25, 23 << 16 | 21,
                                        19 << 16 | 17, 15 << 16 | 13, 11 << 16 | 9, 7 << 16 | 5, 3 << 16 | 1);
-  return (HalfWordVec)_mm512_castsi512_si256(_mm512_maskz_permutexvar_epi16(0xffff, odd, (__m512i)upper));
+  const __m512i words = _mm512_permutexvar_epi16(odd, (__m512i)upper);
+  HalfWordVec lower;  // by memory: GCC warns of its own cast
+  __builtin_memcpy(&lower, &words, sizeof(lower));
+  return lower;
 #else
   return __builtin_convertvector(upper >> 16, HalfWordVec);
 #endif

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from . import context_operators, operators, position_operators, spatial_operators
 
-F = TypeVar("F", bound=Callable[..., object])
-
 NAMES = ("cpu", "cuda", "triton", "torch")
 
 # By name: in a checkout the package lies outside fusednorm/, where type checkers don't look for it.
@@ -163,7 +161,10 @@ def choose(x: Tensor) -> str:
 _kernels_for: dict[int, bool] = {}
 
 
-def assumed_constant(f: F) -> F:
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def assumed_constant(f: Function) -> Function:
     """torch.compiler.assume_constant_result, without importing Dynamo, which takes as long as importing torch."""
     f._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return f

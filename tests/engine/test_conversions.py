@@ -1,4 +1,4 @@
-"""16-bit maps bit by bit: every value as it is read, every kind of rounding as it is written, as torch's."""
+"""16-bit maps value by value: all as they are read, every kind of rounding as they are written, as torch's."""
 
 import pytest
 import torch
@@ -28,11 +28,19 @@ def same(found, expected):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("length", [1 << 16, 5])  # whole vectors; a part of one
+@pytest.mark.parametrize("length", [1 << 16, 11])  # whole vectors; parts too
 def test_every_value_cpu(dtype, length):
     """Half of x, so that subnormals are rounded, and infinities and NaN stay."""
     for x in BITS.view(dtype).split(length):
         same(plane_affine_cpu(x, 0.5), (x.float() * 0.5).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_nan_of_any_bits_cpu(dtype):
+    """Rounded as if it were a number, the last of these would become -0."""
+    for bits in (0x7FC00000, 0x7F800001, 0x7FFFFFFF):
+        nan = torch.tensor(bits, dtype=torch.int32).view(torch.float32).item()
+        assert plane_affine_cpu(torch.ones(37, dtype=dtype), nan).isnan().all()
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
