@@ -35,7 +35,7 @@ $(VENV)/tools: constraints.txt
 	@touch $@
 
 $(VENV)/ready: $(VENV)/tools pyproject.toml setup.py csrc/toolchain.py $(NATIVE)
-	$(PIP) --no-build-isolation --verbose --editable '.[triton,demo,test,lint]' >$(VENV)/install.log 2>&1 \
+	$(PIP) --no-build-isolation --verbose --editable '.[triton,demo,models,test,lint]' >$(VENV)/install.log 2>&1 \
 	  || { tail -n 50 $(VENV)/install.log; exit 1; }
 	@sed -n 's/^ *\(fusednorm: .*\)/\1/p' $(VENV)/install.log
 	@$(BIN)/fusednorm info

@@ -1,0 +1,1 @@
+"""Networks of others: converting, freezing, grouping their parameters."""
