@@ -27,7 +27,7 @@ def test_says_that_nobody_has_it(name):
 
 
 def test_says_whose_networks_there_are():
-    with pytest.raises(ValueError, match="expected 'torchvision/...' or 'timm/...', got 'mmcls/resnet18'"):
+    with pytest.raises(ValueError, match=r"expected 'torchvision/\.\.\.' or 'timm/\.\.\.', got 'mmcls/resnet18'"):
         zoo.build("mmcls/resnet18")
 
 
