@@ -38,6 +38,7 @@ from .modules import (
     SwitchableNorm2d,
     SwitchableNorm3d,
 )
+from .surgery import Conversion, Recipe, convert, fold, revert
 
 __all__ = [
     "AttentiveBatchNorm1d",
@@ -48,6 +49,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Conversion",
     "EfficientChannelAttention",
     "FilterResponseNorm",
     "FusedNorm",
@@ -59,6 +61,7 @@ __all__ = [
     "InstanceEnhancementBatchNorm3d",
     "NormalizationAttention",
     "RecalibratedNorm",
+    "Recipe",
     "RepresentativeBatchNorm1d",
     "RepresentativeBatchNorm2d",
     "RepresentativeBatchNorm3d",
@@ -70,9 +73,12 @@ __all__ = [
     "__version__",
     "average_statistics",
     "backends",
+    "convert",
+    "fold",
     "functional",
     "official",
     "recalibrations",
+    "revert",
     "standardizations",
     "use_backend",
 ]
