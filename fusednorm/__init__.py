@@ -38,7 +38,7 @@ from .modules import (
     SwitchableNorm2d,
     SwitchableNorm3d,
 )
-from .surgery import Conversion, Recipe, convert, fold, revert
+from .surgery import Conversion, Recipe, convert, fold, freeze, parameter_groups, revert, unfreeze
 
 __all__ = [
     "AttentiveBatchNorm1d",
@@ -75,10 +75,13 @@ __all__ = [
     "backends",
     "convert",
     "fold",
+    "freeze",
     "functional",
     "official",
+    "parameter_groups",
     "recalibrations",
     "revert",
     "standardizations",
+    "unfreeze",
     "use_backend",
 ]

@@ -142,14 +142,14 @@ def fold(model: nn.Module) -> Conversion:
 
 def described(module: nn.Module) -> str:
     """A layer in a word or two: its class, channels and what is its own."""
-    name, own = type(module).__name__, ""
+    name = type(module).__name__
     if name == "RecalibratedNorm":
         standardize, recalibrate = (type(m).__name__ for m in module.children())
         return f"{standardize} + {recalibrate}({module.channels})"
-    channels = next((c for k in ("num_features", "num_channels") if (c := getattr(module, k, None)) is not None), "")
-    if hasattr(module, "num_components"):
-        own = f", K={module.num_components}"
-    return f"{name}({channels}{own})"
+    channels = next((c for k in ("num_features", "num_channels") if (c := getattr(module, k, None)) is not None), None)
+    own = [str(channels)] if channels is not None else []
+    own += [f"K={module.num_components}"] if hasattr(module, "num_components") else []
+    return f"{name}({', '.join(own)})" if own else name
 
 
 def _recipe(recipe: str | Recipe) -> tuple[str, Recipe]:
@@ -268,4 +268,4 @@ def _notes(model: nn.Module, found: list[blocks.Block]) -> list[str]:
 
 
 def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    return sum(p.numel() for p in module.parameters() if not isinstance(p, nn.UninitializedParameter))

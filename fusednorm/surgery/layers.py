@@ -36,6 +36,8 @@ def build(kind: str, norm: Norm, dims: int, options: Mapping[str, Any], preserve
     """
     device, dtype = place_of(norm.module)
     own = {"device": device, "dtype": dtype, **options}
+    if kind != "attentive" and not norm.affine:
+        own.setdefault("affine", False)
     new = _over_batch(kind, norm, dims, own) if norm.scope == "batch" else _over_groups(kind, norm, own)
     with torch.no_grad():
         _carry(norm.module, new)
@@ -85,6 +87,8 @@ def _carry(old: nn.Module, new: nn.Module) -> None:
 
 def _preserve(kind: str, new: nn.Module, old: nn.Module) -> None:
     weight, bias = (getattr(old, name) for name in ("weight", "bias"))
+    if weight is None and kind not in ("attentive", "batch"):
+        raise UnplacedError("without weight and bias it can't start as what was there")
     if kind == "switchable":
         raise UnplacedError("switchable statistics are never those of one scope alone")
     if kind == "attentive":

@@ -14,10 +14,10 @@ from fusednorm.modules.layer import Called
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 OF_BATCH = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
-_TORCH_BATCH: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_FORWARDS: list[Any] = [kind.forward for kind in (*_TORCH_BATCH, nn.GroupNorm)]
+TORCH_BATCH: tuple[Any, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_FORWARDS: list[Any] = [kind.forward for kind in (*TORCH_BATCH, nn.GroupNorm)]
 # What conversions replace, and with it all that stands where such a layer may.
-NORMS: tuple[type[nn.Module], ...] = (*_TORCH_BATCH, nn.GroupNorm, *OF_BATCH.values(), GroupNorm)
+NORMS: tuple[type[nn.Module], ...] = (*TORCH_BATCH, nn.GroupNorm, *OF_BATCH.values(), GroupNorm)
 LAYERS: tuple[type[nn.Module], ...] = (*NORMS, Called, FusedNorm)
 
 # Our names of activations, by the names of torch's modules and functions (what is in place is alike).
@@ -49,6 +49,7 @@ class Norm:
     momentum: float | None
     tracked: bool
     groups: int
+    affine: bool
     act: str | None
 
 
@@ -71,9 +72,13 @@ def read(module: nn.Module) -> Norm:
     """
     own: Any = module
     act = _inside(module)
+    affine = own.weight is not None
+    if affine and own.bias is None:
+        raise UnplacedError(f"{type(module).__name__} without a bias")
     if isinstance(module, (nn.GroupNorm, GroupNorm)):
-        return Norm(module, "group", own.num_channels, own.eps, None, False, own.num_groups, act)
-    return Norm(module, "batch", own.num_features, own.eps, own.momentum, bool(own.track_running_stats), 1, act)
+        return Norm(module, "group", own.num_channels, own.eps, None, False, own.num_groups, affine, act)
+    tracked = bool(own.track_running_stats)
+    return Norm(module, "batch", own.num_features, own.eps, own.momentum, tracked, 1, affine, act)
 
 
 def dims(module: nn.Module, others: int) -> int:
@@ -114,10 +119,8 @@ def activation(module: nn.Module) -> str | None:
 
 def _inside(module: nn.Module) -> str | None:
     """The activation within the layer: ours, or that of timm's layers which join the two."""
-    if not isinstance(module, (*_TORCH_BATCH, nn.GroupNorm)):
+    if not isinstance(module, (*TORCH_BATCH, nn.GroupNorm)):
         return module.act  # type: ignore[return-value]
-    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
-        raise UnplacedError(f"{type(module).__name__} without a number of channels yet")
     if type(module).forward not in _FORWARDS and not type(module).__module__.startswith("timm.layers."):
         raise UnplacedError(f"{type(module).__name__} with a forward of its own")
     if getattr(module, "aa", None) is not None:
