@@ -6,7 +6,7 @@ x twice and write the result once, forward, with statistics, attention, residual
 `official` converts checkpoints. `backends()` says what runs them here.
 """
 
-from . import functional, official, recalibrations, standardizations
+from . import functional, norm_layers, official, recalibrations, standardizations
 from ._version import __version__
 from .averaging import average_statistics
 from .engine import Backend, backends, use_backend
@@ -77,6 +77,7 @@ __all__ = [
     "fold",
     "freeze",
     "functional",
+    "norm_layers",
     "official",
     "parameter_groups",
     "recalibrations",
