@@ -2,7 +2,7 @@
 
 A block is the smallest module with a forward of its own that joins at least two convolutions and a normalization:
 torchvision's and timm's Bottleneck, InvertedResidual, DenseLayer. Where no module of its class adds anything up but a
-module around it does, that is the block (GhostBottleneck, not its two GhostModules).
+module around it and a few more does, that is the block (GhostBottleneck, not its two GhostModules).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from .norms import CONVOLUTIONS, LAYERS, layers
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 ADDITION_METHODS = ("add", "add_")
+# Units that one block is made of: XceptionModule has three separable convolutions. More are a graph of blocks (AOGNet).
+_FEW = 4
 _CONTAINERS = (nn.Sequential.forward, nn.Module.forward)
 
 
@@ -70,8 +72,9 @@ def _names(model: nn.Module) -> list[str]:
     for name in smallest:
         around = name
         if not adds[type(own[name])]:
-            above = (other for other in reversed(own) if other != name and within(name, other) and other)
-            around = next((other for other in above if _adds(own[other])), name)
+            above = (other for other in reversed(own) if other and other != name and within(name, other))
+            few = (other for other in above if sum(within(inner, other) for inner in smallest) <= _FEW)
+            around = next((other for other in few if _adds(own[other])), name)
         blocks[around] = None
     return [name for name in blocks if not any(other != name and within(name, other) for other in blocks)]
 

@@ -50,6 +50,7 @@ def convert(
     *,
     where: str | Sequence[str] | None = None,
     stages: Iterable[int] | None = None,
+    only: Callable[[str, nn.Module], bool] | None = None,
     preserve: bool = False,
     fold: bool = False,
     dry_run: bool = False,
@@ -73,6 +74,7 @@ def convert(
         where: which places, instead of the recipe's: "bn1", "bn2", "bn3", "all", "shortcut", "stem", "rest",
             "network", or several of them (fusednorm.surgery.WHERE says what they are).
         stages: only these, counted from 1 (RBN Table 4).
+        only: of these places those for which it is true of name and module (AOGNet: nodes of full width, say).
         preserve: set the new layers so that the network computes in evaluation what it did, to fine-tune a trained one:
             attention starts as a constant, and the weights make up for it. Not for "switchable".
         fold: let the layers of ours add the residual and apply the activation that follow them, where that gives the
@@ -92,14 +94,14 @@ def convert(
         raise TypeError(f"model: expected an nn.Module, got {type(model).__name__}")
     if dry_run:
         with torch.random.fork_rng(devices=[]):
-            again = functools.partial(convert, where=where, stages=stages, preserve=preserve, fold=fold)
+            again = functools.partial(convert, where=where, stages=stages, only=only, preserve=preserve, fold=fold)
             _, report = again(copy.deepcopy(model), recipe, **options)
         return Conversion(model, replace(report, recipe=f"{report.recipe}, if it were done"))
     if isinstance(recipe, (str, Recipe)):
         title, chosen = _recipe(recipe)
-        plan = _planned(model, title, chosen, _where(where, chosen), stages, preserve, options)
+        plan = _planned(model, title, chosen, _where(where, chosen), stages, only, preserve, options)
     elif callable(recipe):
-        _refuse_options(where=where, stages=stages, preserve=preserve or None, **options)
+        _refuse_options(where=where, stages=stages, only=only, preserve=preserve or None, **options)
         title, plan = getattr(recipe, "__name__", type(recipe).__name__), _chosen(model, recipe)
     else:
         raise TypeError(f"recipe: expected a name, a Recipe or a function, got {type(recipe).__name__}")
@@ -200,6 +202,7 @@ def _planned(
     recipe: Recipe,
     where: tuple[str, ...],
     stages: Iterable[int] | None,
+    only: Callable[[str, nn.Module], bool] | None,
     preserve: bool,
     options: dict[str, Any],
 ) -> _Plan:
@@ -208,6 +211,7 @@ def _planned(
     last = max((block.stage for block in found), default=0)
     of_stages = _checked_stages(stages, last)
     chosen = [p for p in everything if p.where.intersection(where) and (of_stages is None or p.stage in of_stages)]
+    chosen = [p for p in chosen if only is None or only(p.name, model.get_submodule(p.name))]
     if not chosen:
         raise ValueError(
             f"model: expected a place for {title!r}, where={where}: there are {len(everything)} normalizations, "
