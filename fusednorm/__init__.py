@@ -38,6 +38,7 @@ from .modules import (
     SwitchableNorm2d,
     SwitchableNorm3d,
 )
+from .surgery import convert_sync
 
 __all__ = [
     "AttentiveBatchNorm1d",
@@ -70,6 +71,7 @@ __all__ = [
     "__version__",
     "average_statistics",
     "backends",
+    "convert_sync",
     "functional",
     "official",
     "recalibrations",

@@ -10,23 +10,23 @@ from torch import Tensor
 
 
 class Pooled(NamedTuple):
-    """Mean and biased variance (1, K) of `count` values of `samples` samples: numbers, or tensors where only the
+    """Mean and biased variance (1, K) of `values` values of `samples` samples: numbers, or tensors where only the
     exchange between processes tells."""
 
     mean: Tensor
     var: Tensor
-    count: int | Tensor
+    values: int | Tensor
     samples: int | Tensor
 
     def unbiased(self) -> Tensor:
-        """The variance with the divisor count - 1, as torch's running averages take it."""
-        return self.var * bessel(self.count)
+        """The variance with the divisor values - 1, as torch's running averages take it."""
+        return self.var * bessel(self.values)
 
     def unbiased_samples(self) -> Tensor:
         """The variance with the divisor samples - 1 where every plane is of one position."""
-        if isinstance(self.count, Tensor):
-            return self.var * torch.where(self.count == self.samples, bessel(self.samples), 1.0)
-        return self.unbiased() if self.count == self.samples else self.var
+        if isinstance(self.values, Tensor):
+            return self.var * torch.where(self.values == self.samples, bessel(self.samples), 1.0)
+        return self.unbiased() if self.values == self.samples else self.var
 
 
 # pool(mean (N, K), var (N, K) or None, positions, standardized=False): what is known of each sample's `positions`

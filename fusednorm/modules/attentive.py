@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,10 @@ from fusednorm.parts import AttentionNorm, Part
 from .batch_norm import Batch, BatchNorm1d
 from .group_norm import Group
 from .layer import NormLayer, Recalibration, new_parameter
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def norm_of(layer: BatchNorm1d) -> AttentionNorm:
@@ -19,7 +25,9 @@ def norm_of(layer: BatchNorm1d) -> AttentionNorm:
     assert layer.weight is not None
     assert layer.bias is not None
     running = (layer.running_mean, layer.running_var)
-    return AttentionNorm(layer.weight, layer.bias, *running, layer.factor(), layer.training, layer.counter())
+    return AttentionNorm(
+        layer.weight, layer.bias, *running, layer.factor(), layer.training, layer.counter(), layer.peers()
+    )
 
 
 class Attentive(Recalibration):
@@ -40,6 +48,8 @@ class Attentive(Recalibration):
         attention_act: str = "hsigmoid",
         attention_eps: float = 1e-3,
         track_running_stats: bool = True,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -56,6 +66,7 @@ class Attentive(Recalibration):
             dtype,
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_attention(
         self,
@@ -137,6 +148,8 @@ class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
         attention_eps: float = 1e-3,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -157,6 +170,7 @@ class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
             ),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
 
 _EQUATIONS = """
@@ -257,6 +271,8 @@ class AttentiveGroupNorm(NormLayer, Group, Attentive):
         attention_eps: float = 1e-3,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -277,3 +293,4 @@ class AttentiveGroupNorm(NormLayer, Group, Attentive):
             ),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)

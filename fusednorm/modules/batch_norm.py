@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from fusednorm.parts import Factor, Part
 
 from .affine import Affine
 from .layer import NormLayer, Standardization
+from .synchronized import Synchronizable, synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
@@ -20,7 +24,7 @@ def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-class RunningStatistics(Standardization):
+class RunningStatistics(Standardization, Synchronizable):
     """The buffers running_mean, running_var and num_batches_tracked, in torch's convention; absent when not tracked.
 
     Not a subclass of torch's _BatchNorm: convert_sync_batchnorm would replace one silently by plain SyncBN.
@@ -44,6 +48,7 @@ class RunningStatistics(Standardization):
         checks.check_momentum(momentum)
         self.channels = self.num_features = num_features
         self.eps, self.momentum = eps, momentum
+        self.sync, self.process_group = False, None
         self.track_running_stats = track_running_stats
         if track_running_stats:
             wide = statistics_dtype(dtype)
@@ -83,7 +88,7 @@ class RunningStatistics(Standardization):
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
             f"track_running_stats={self.track_running_stats}"
-        )
+        ) + (", sync=True" if self.sync else "")
 
 
 class Batch(RunningStatistics):
@@ -99,15 +104,18 @@ class Batch(RunningStatistics):
         momentum: float | None = 0.1,
         track_running_stats: bool = True,
         *,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype)
+        synchronize(self, sync, process_group)
 
     def standardization(self, x: Tensor) -> Part:
         return parts.batch(
-            x, self.running_mean, self.running_var, self.training, self.factor(), self.eps, self.counter()
+            x, self.running_mean, self.running_var, self.training, self.factor(), self.eps, self.counter(), self.peers()
         )
 
 
@@ -126,6 +134,8 @@ class BatchNormLayer(NormLayer, Batch, Affine):
         *,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -136,6 +146,7 @@ class BatchNormLayer(NormLayer, Batch, Affine):
             lambda: self._build_recalibration(num_features, affine, device, dtype),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_recalibration(
         self, num_channels: int, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
@@ -157,6 +168,10 @@ _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pa
         ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown
         act. TypeError: x is not floating point, or parameters are float64 and x is not.
     """
+
+
+class BatchNorm(BatchNormLayer):
+    """BatchNorm over input of any dimensions, as torch.nn.SyncBatchNorm is: what convert_sync makes of one."""
 
 
 class BatchNorm1d(BatchNormLayer):

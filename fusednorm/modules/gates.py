@@ -8,6 +8,7 @@ does so to x itself.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from .affine import Affine
 from .attentive import norm_of
 from .batch_norm import BatchNorm1d
 from .layer import Standardization, new_parameter
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Identity(Standardization):
@@ -205,12 +210,15 @@ class StyleRecalibration(Gate):
         *,
         eps: float = 1e-5,
         track_running_stats: bool = True,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         nn.Module.__init__(self)
         self._build_style(num_channels, affine, eps, track_running_stats, device, dtype)
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_style(
         self,
