@@ -73,8 +73,9 @@ def _replaced(module: nn.Module, done: dict[nn.Module, nn.Module], left: set[str
     done[module] = module
     if isinstance(module, _BatchNorm):
         left.add(type(module).__name__)
-    for name, child in module.named_children():
-        module._modules[name] = _replaced(child, done, left)
+    for name, child in module._modules.items():  # named_children leaves out a second place of the same module
+        if child is not None:
+            module._modules[name] = _replaced(child, done, left)
     return module
 
 
