@@ -46,7 +46,8 @@ def all_gather(t: Tensor, group: Peers) -> Tensor:
 
         return functional.wait_tensor(functional.all_gather_tensor(t, 0, group.name)).view(group.size, -1)
     gathered = t.new_empty(group.size * t.numel())
-    dist.all_gather_into_tensor(gathered, t.contiguous(), group=_process_group(group))
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+    gather(gathered, t.contiguous(), group=_process_group(group))
     return gathered.view(group.size, -1)
 
 

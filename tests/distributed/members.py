@@ -191,25 +191,25 @@ class Network(nn.Module):
         return found
 
 
-def trained(case: Case, network: nn.Module, own: Any) -> dict[str, Tensor]:
-    """Some steps of SGD; own(t): the part of a batch. The state afterwards."""
+def trained(case: Case, network: nn.Module, own: Any, averaged: int) -> dict[str, Tensor]:
+    """Some steps of SGD; own(t): the part of a batch; averaged: over how many ranks gradients are. The state then."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for x, _, dy in batches(case):
         optimizer.zero_grad()
-        ((network(own(x)) * own(dy)).sum() / len(x)).backward()
+        ((network(own(x)) * own(dy)).sum() * (averaged / len(x))).backward()
         optimizer.step()
     return dict(network.state_dict())
 
 
 def trained_alone(case: Case) -> dict[str, Tensor]:
-    return trained(case, Network(case), lambda t: t)
+    return trained(case, Network(case), lambda t: t, 1)
 
 
 def trained_in_parallel(case: Case, broadcast_buffers: bool) -> dict[str, Tensor]:
-    """DistributedDataParallel averages gradients, so its loss is so much the larger."""
+    """DistributedDataParallel."""
     network = fusednorm.convert_sync(Network(case))
     parallel = nn.parallel.DistributedDataParallel(network, broadcast_buffers=broadcast_buffers)
-    state = trained(case, parallel, lambda t: chunk(t, case) * dist.get_world_size() ** 0.5)
+    state = trained(case, parallel, lambda t: chunk(t, case), dist.get_world_size())
     return {name.removeprefix("module."): t for name, t in state.items()}
 
 
@@ -220,7 +220,7 @@ def trained_in_shards(case: Case) -> dict[str, Tensor]:
     network = fusednorm.convert_sync(Network(case))
     mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
     fully_shard(network, mesh=mesh)
-    state = trained(case, network, lambda t: chunk(t, case) * dist.get_world_size() ** 0.5)
+    state = trained(case, network, lambda t: chunk(t, case), dist.get_world_size())
     return {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in state.items()}
 
 

@@ -144,6 +144,39 @@ def test_other_sizes_on_each_rank(processes):
             torch.testing.assert_close(part.buffers[name], buffer, rtol=0, atol=1e-10)
 
 
+def attentive_of_pieces(layer, pieces):
+    """AN eqs. 8-11 of maps of several sizes: the channels' statistics over all values, the attention's over samples."""
+    values = torch.cat([x.movedim(1, -1).reshape(-1, C) for x in pieces])
+    var, mu = torch.var_mean(values, 0, correction=0)
+    scores = []
+    for x in pieces:
+        S = x[0, 0].numel()
+        spread = x.var((2, 3), correction=1) if S > 1 else torch.zeros_like(x[:, :, 0, 0])
+        scores.append(x.mean((2, 3)) / torch.sqrt(spread + layer.attention_eps) @ layer.attention.weight.t())
+    norm = layer.attention_norm
+    a = nn.functional.batch_norm(torch.cat(scores), None, None, norm.weight, norm.bias, training=True, eps=1e-5)
+    gate, results = torch.clamp(a + 3, 0, 6) / 6, []
+    for x, of_x in zip(pieces, gate.split([len(x) for x in pieces]), strict=True):
+        x_hat = (x - mu[:, None, None]) / torch.sqrt(var + layer.eps)[:, None, None]
+        weight, bias = (of_x @ t for t in (layer.weight, layer.bias))
+        results.append(weight[:, :, None, None] * x_hat + bias[:, :, None, None])
+    return results
+
+
+def test_attention_over_other_sizes_on_each_rank(processes):
+    case, planes = Case("attentive", (2, 0, 1, 3)), [(5, 3), (2, 2), (1, 1), (4, 7)]
+    parts = processes(4).run("members", "uneven_planes", case, planes)
+    own = [batches(case._replace(split=(n,), plane=plane))[0] for n, plane in zip(case.split, planes, strict=True)]
+    pieces, layer = [x.requires_grad_() for x, _, _ in own if len(x)], build(case)
+    results = attentive_of_pieces(layer, pieces)
+    torch.autograd.backward(results, [dy for _, _, dy in own if len(dy)])
+    there = [part for part, n in zip(parts, case.split, strict=True) if n]
+    for part, x, y in zip(there, pieces, results, strict=True):
+        torch.testing.assert_close(part.maps[0], [y.detach(), x.grad], rtol=0, atol=1e-10)
+    for name, p in layer.named_parameters():
+        torch.testing.assert_close(sum(part.gradients[name] for part in parts), p.grad, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("layer", ["attentive", "switchable, unbiased", "representative, std", "batch, style"])
 def test_other_sizes_agree(processes, layer):
     """All ranks have the same running statistics, the one without samples too."""

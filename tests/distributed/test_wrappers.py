@@ -34,7 +34,7 @@ def test_sharded(processes):
 @pytest.mark.parametrize(
     ("layer", "backend"),
     [
-        ("attentive", "inductor"),
+        pytest.param("attentive", "inductor", marks=pytest.mark.slow),
         ("attentive", "aot_eager"),
         ("switchable", "aot_eager"),
         ("representative, both spatial", "aot_eager"),
