@@ -195,6 +195,8 @@ _ARGUMENTS = """
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether statistics over samples are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1;

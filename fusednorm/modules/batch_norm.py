@@ -94,7 +94,8 @@ class RunningStatistics(Standardization, Synchronizable):
 class Batch(RunningStatistics):
     """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) over samples and positions, or running ones.
 
-    Arguments and buffers as torch.nn.BatchNorm2d's, but for `affine`.
+    Arguments and buffers as torch.nn.BatchNorm2d's, but for `affine`; sync and process_group as in
+    fusednorm.BatchNorm2d.
     """
 
     def __init__(
@@ -161,8 +162,10 @@ _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pa
 
     Constructor, parameters, buffers and running statistics as torch.nn.BatchNorm{d}d's, and `act`: "relu", "relu6",
     "leaky_relu", "silu", "hardswish", "gelu" or None, and `inplace`: whether y is written over x; RuntimeError where a
-    gradient is wanted, and where x can't be written to (fusednorm.functional). An empty batch leaves all buffers
-    alone, num_batches_tracked too.
+    gradient is wanted, and where x can't be written to (fusednorm.functional); and `sync` and `process_group`: whether
+    mu and var are taken over all processes of a group, None for the default one, as torch.nn.SyncBatchNorm's are
+    (docs/distributed.md). A process group implies sync. An empty batch leaves all buffers alone, num_batches_tracked
+    too.
 
     Raises:
         ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown

@@ -196,6 +196,7 @@ class StyleRecalibration(Gate):
         affine: as in SqueezeExcite.
         eps: under the root of std.
         track_running_stats: as BatchNorm's, of the BN.
+        sync, process_group: as BatchNorm's, of the BN.
 
     Parameters and buffers: weight, bias (C); style_weight (C, 2), which starts as 0; norm.*, a BatchNorm1d's.
 

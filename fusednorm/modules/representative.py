@@ -207,6 +207,8 @@ _DOC = """Representative BatchNorm, {shape} input.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether mu and var are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers (C): weight (1), bias (0), center_weight (0), scale_weight (0), scale_bias (1); running_mean,

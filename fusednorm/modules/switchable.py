@@ -229,6 +229,8 @@ _DOC = """Switchable Normalization, {shape} input.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether the scope "batch"'s are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (C); mean_weight, var_weight (k) or (per_group, k), all 1 at the start;

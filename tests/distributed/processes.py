@@ -7,12 +7,13 @@ import importlib
 import io
 import multiprocessing
 import os
+import sys
 import traceback
 from typing import Any
 
 import torch
 
-TIMEOUT = 60.0  # of a whole call, and so of a process that waits for another in vain
+TIMEOUT = 180.0  # of a whole call, and so of a process that waits for another in vain
 
 
 class Processes:
@@ -73,7 +74,8 @@ def _unpacked(found: bytes) -> Any:
 
 def _serve(pipe: Any, store: str, rank: int, world: int) -> None:
     torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     wait = datetime.timedelta(seconds=TIMEOUT)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=wait

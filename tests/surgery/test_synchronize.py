@@ -152,7 +152,7 @@ def test_keyword(layer):
 
 def test_no_process_group():
     for wrong in (3, "world"):
-        with pytest.raises(TypeError, match="process_group: expected a torch.distributed process group or None, got"):
+        with pytest.raises(TypeError, match=r"process_group: expected a torch.distributed process group or None, got"):
             fusednorm.BatchNorm2d(4, process_group=wrong)
         with pytest.raises(TypeError, match="process_group"):
             fusednorm.convert_sync(nn.BatchNorm2d(4), wrong)
