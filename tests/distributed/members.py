@@ -224,10 +224,11 @@ def trained_in_shards(case: Case) -> dict[str, Tensor]:
     return {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in state.items()}
 
 
-def compiled(case: Case, backend: str) -> tuple[Found, Found]:
+def compiled(case: Case, backend: str, own_group: bool = False) -> tuple[Found, Found]:
     """One graph of the layer, and as it is."""
     torch.compiler.reset()
-    layer = fusednorm.convert_sync(build(case))
+    group = dist.new_group(list(range(dist.get_world_size()))) if own_group else None
+    layer = fusednorm.convert_sync(build(case), group)
     return run_on(torch.compile(layer, fullgraph=True, backend=backend), case), run_on(copy.deepcopy(layer), case)
 
 

@@ -51,6 +51,12 @@ def test_compiled(processes, layer, backend):
         torch.testing.assert_close(compiled.maps, eager.maps, rtol=0, atol=1e-10)
 
 
+def test_compiled_with_a_group_of_its_own(processes):
+    case = Case("attentive", (2, 3), act="relu")
+    for compiled, eager in processes(2).run("members", "compiled", case, "aot_eager", True):
+        torch.testing.assert_close(compiled.maps, eager.maps, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("layer", ["batch", "attentive", "switchable", "representative, function", "batch, style"])
 def test_gradients_of_gradients(processes, layer):
     case = Case(layer, FOUR, steps=1)
