@@ -38,7 +38,7 @@ from .modules import (
     SwitchableNorm2d,
     SwitchableNorm3d,
 )
-from .surgery import Conversion, Recipe, convert, fold, freeze, parameter_groups, revert, unfreeze
+from .surgery import Conversion, Recipe, convert, convert_sync, fold, freeze, parameter_groups, revert, unfreeze
 
 __all__ = [
     "AttentiveBatchNorm1d",
@@ -74,6 +74,7 @@ __all__ = [
     "average_statistics",
     "backends",
     "convert",
+    "convert_sync",
     "fold",
     "freeze",
     "functional",

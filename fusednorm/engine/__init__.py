@@ -2,5 +2,6 @@
 
 from .backends import Backend, backends, use_backend
 from .entry import normalize, normalize_inplace
+from .synchronized import Peers, group_of
 
-__all__ = ["Backend", "backends", "normalize", "normalize_inplace", "use_backend"]
+__all__ = ["Backend", "Peers", "backends", "group_of", "normalize", "normalize_inplace", "use_backend"]

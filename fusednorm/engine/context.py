@@ -16,23 +16,25 @@ from torch import Tensor
 
 from fusednorm.heads import Head, Identity
 from fusednorm.heads.context import Maps, context_of, inner_map, own_tensors
+from fusednorm.heads.samples import Pools
 
 from . import plain, whole_context
 from .backends import kernel
-from .function import Spec, Tensors, family, vjp
+from .calculation import calculate, vjp, vjp_of
+from .function import Spec, Tensors, family
 from .layout import positions
 
 
 def context_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
-    """y, mask, mean, var, t, p, pooled, and the head's statistics."""
+    """y, mask, mean, var, t, p, pooled, what was exchanged, and the head's statistics."""
     if count := whole_context.blocks(spec, x, (residual,), maps=1):
         y, mask, mean, var, _, _, *kept = whole_context.forward(spec, x, residual, tensors, save_mask, count)
         return y, mask, mean, var, *kept
     f = _up_to_affine(spec, x, tensors)
     y, mask = kernel("plane_affine", spec.backend)(x, f.center, f.scale, f.shift, residual, spec.act, save_mask)
-    return y, mask, f.mean, f.var, f.t, f.p, f.pooled, *f.statistics
+    return y, mask, f.mean, f.var, f.t, f.p, f.pooled, *f.exchanged, *f.statistics
 
 
 def context_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
@@ -54,6 +56,7 @@ class _Found(NamedTuple):
     t: Tensor
     p: Tensor
     pooled: Tensor
+    exchanged: tuple[Tensor, ...]
     statistics: Tensors
 
 
@@ -66,13 +69,15 @@ def _up_to_affine(spec: Spec, x: Tensor, tensors: Tensors) -> _Found:
         mean, var = plain.without_moments(x, head, tensors)
     center, context = mean.to(var.dtype), context_of(head)
     with plain.full_precision(x):
-        (scale, shift, w, offset), statistics = inner_map(head, center, mean, var, positions(x), tensors)
+        inputs = (center, mean, var, positions(x), tensors)
+        found, exchanged = calculate(spec, x, lambda pools: inner_map(head, *inputs, pools))
+        (scale, shift, w, offset), statistics = found
         t = kernel("position_reduce", spec.backend)(x, center, w, context.kind)
         rest = own_tensors(head, tensors, center.dtype)
         p = context.positions(t, offset, *rest)
         pooled, _ = kernel("plane_pool", spec.backend)(x, center, p, "sum")
         scale, shift = context.outer(pooled, scale, shift, *rest)
-    return _Found(mean, var, center, scale, shift, t, p, pooled, statistics)
+    return _Found(mean, var, center, scale, shift, t, p, pooled, exchanged, statistics)
 
 
 def context_backward(
@@ -112,7 +117,7 @@ def _way_back(
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
-    mean, var, t, p, pooled = outputs
+    mean, var, t, p, pooled, *exchanged = outputs
     head, act, center, S = spec.head, spec.act, mean.to(var.dtype), positions(x)
     assert isinstance(head, Head)
     context = context_of(head)
@@ -124,8 +129,8 @@ def _way_back(
             moved[i] = tensor
         return tuple(moved)
 
-    def inner(m: Tensor, v: Tensor, *moving: Tensor) -> Maps:
-        return inner_map(head, center, m, v, S, with_moving(moving))[0]
+    def inner(pools: Pools, m: Tensor, v: Tensor, *moving: Tensor) -> Maps:
+        return inner_map(head, center, m, v, S, with_moving(moving), pools)[0]
 
     def weights(t: Tensor, offset: Tensor, *moving: Tensor) -> Tensor:
         return context.positions(t, offset, *own_tensors(head, with_moving(moving), center.dtype))
@@ -134,7 +139,7 @@ def _way_back(
         return context.outer(pooled, scale, shift, *own_tensors(head, with_moving(moving), center.dtype))
 
     moving = tuple(tensors[i] for i in wanted)
-    (scale0, shift0, w, offset), inner_vjp = vjp(inner, mean, var, *moving)
+    (scale0, shift0, w, offset), inner_vjp = vjp_of(spec, exchanged, inner, mean, var, *moving)
     _, weights_vjp = vjp(weights, t, offset, *moving)
     (scale, shift), outer_vjp = vjp(outer, pooled, scale0, shift0, *moving)
 

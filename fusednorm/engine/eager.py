@@ -38,6 +38,8 @@ def record(
     replay: Any, module: torch.nn.Module, x: Tensor, act: str | None, standardize: Part, recalibrate: Part
 ) -> bool:
     """After a call: that it may be replayed as long as nothing about it has changed. False if this can't be known."""
+    if any(getattr(m, "sync", False) for m in module.modules()):  # by Python, for as long as it is; replayed after
+        return True
     if not type(module).__module__.startswith("fusednorm."):  # a user's subclass may do otherwise each time
         return False
     head = Head(standardize.head, recalibrate.head)

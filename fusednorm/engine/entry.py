@@ -12,23 +12,48 @@ from fusednorm.heads import AnyHead, ContextGate, Head
 from . import context, native, plain, spatial, whole_context
 from .backends import choose
 from .function import COMPOSED, Family, Spec, Tensors
+from .synchronized import Peers
 
 
 def normalize(
-    x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors
+    x: Tensor,
+    residual: Tensor | None,
+    head: AnyHead,
+    act: str | None,
+    tensors: Tensors,
+    group: Peers | None = None,
+    halves: tuple[bool, bool] = (False, False),
 ) -> tuple[Tensor, Tensors]:
     """act(recalibrated(x) + residual), and the statistics of the head (standardize.py, recalibrate.py).
 
-    Arguments have been checked. An empty x has no statistics: none are given.
+    Arguments have been checked; group and halves as in Spec. An empty x has no statistics: none are given. With a
+    group there always are, and after them the number of samples that they are of.
     """
-    if x.numel() == 0:
+    if x.numel() == 0 and group is None:
         return _empty(x, residual, tensors), ()
     watched = transformed()
+    if group is not None:
+        if watched:
+            raise RuntimeError(
+                "sync: expected no torch.func transform and no forward-mode differentiation, which know no exchange "
+                "between processes, got one; set sync = False, or call in evaluation with running statistics"
+            )
+        if x.numel() == 0:
+            x, residual, shape = _no_samples(x), None if residual is None else _no_samples(residual), x.shape
+            y, statistics = _normalize(x, residual, Spec(head, act or "identity", "torch", group, halves), tensors)
+            return y.reshape(shape), statistics
+    elif watched:
+        y, found = plain.forward(x, residual, head, act or "identity", tensors)
+        return y, _detached(found)
+    return _normalize(x, residual, Spec(head, act or "identity", choose(x), group, halves), tensors)
+
+
+def _normalize(x: Tensor, residual: Tensor | None, spec: Spec, tensors: Tensors) -> tuple[Tensor, Tensors]:
+    head = spec.head
     # A function of the user's may hold parameters, which only autograd itself sees.
-    if watched or (isinstance(head, Head) and head.has_function):
-        result, found = plain.forward(x, residual, head, act or "identity", tensors)
-        return result if watched else _like(result, x), tuple(t if t is None else t.detach() for t in found)
-    spec = Spec(head, act or "identity", choose(x))
+    if isinstance(head, Head) and head.has_function:
+        result, found = plain.with_statistics(x, residual, spec, tensors)
+        return _like(result, x), _detached(found)
     inputs = (x, residual, *tensors)
     wants_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     family = _family(spec)
@@ -36,17 +61,25 @@ def normalize(
     return y, _taken(family, head, tensors, statistics)
 
 
-def normalize_inplace(x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors) -> Tensors:
+def normalize_inplace(
+    x: Tensor,
+    residual: Tensor | None,
+    head: AnyHead,
+    act: str | None,
+    tensors: Tensors,
+    group: Peers | None = None,
+    halves: tuple[bool, bool] = (False, False),
+) -> Tensors:
     """normalize, written over x: the statistics. x may be written to (inplace.py), and nothing wants a gradient."""
     if x.numel() == 0:
-        return ()
+        return () if group is None else normalize(x, residual, head, act, tensors, group, halves)[1]
+    spec = Spec(head, act or "identity", choose(x), group, halves)
     if isinstance(head, Head) and head.has_function:
-        y, found = plain.forward(x, residual, head, act or "identity", tensors)
+        y, found = plain.with_statistics(x, residual, spec, tensors)
         if y.requires_grad:  # of parameters that the function holds
             raise_wanted("a parameter of a function")
         x.copy_(y)
         return found
-    spec = Spec(head, act or "identity", choose(x))
     family = _family(spec)
     statistics = family.inplace(spec, x, residual, tensors)
     if not torch.compiler.is_compiling():  # who saved x for backward shall know
@@ -80,6 +113,15 @@ def _taken(family: Family, head: AnyHead, tensors: Tensors, statistics: Tensors)
         return statistics
     assert isinstance(head, Head)
     return tuple(statistics[i] for i in native.taken(head, tensors))
+
+
+def _detached(found: Tensors) -> Tensors:
+    return tuple(t if t is None else t.detach() for t in found)
+
+
+def _no_samples(x: Tensor) -> Tensor:
+    """An empty map as one of no samples, of planes that have positions."""
+    return x if 0 not in x.shape[1:] else x.reshape(0, x.shape[1], *(1 for _ in x.shape[2:]))
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:

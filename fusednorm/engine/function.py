@@ -15,22 +15,31 @@ import torch
 from torch import Tensor
 
 from fusednorm.heads import AnyHead
+from fusednorm.heads.samples import HERE, Pools
 
 from . import plain
 from .activations import MASKED
 from .backends import kernel
-from .layout import positions
+from .calculation import calculate, vjp_of
+from .layout import mean_dtype, positions
+from .synchronized import Peers, Taped, pools_of
 
 Tensors = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a call is besides its tensors."""
+    """What a call is besides its tensors.
+
+    group: of the processes whose samples statistics are taken over, None for those here; halves: whether the
+    standardization's and the recalibration's are.
+    """
 
     head: AnyHead
     act: str
     backend: str
+    group: Peers | None = None
+    halves: tuple[bool, bool] = (False, False)
 
 
 Forward = Callable[[Spec, Tensor, "Tensor | None", Tensors, bool], tuple[Any, ...]]
@@ -42,8 +51,8 @@ class Family(NamedTuple):
     """How layers of one kind run.
 
     forward(spec, x, residual, tensors, save_mask), without autograd: y, the mask, what else backward needs (`kept` in
-    all), then the head's statistics. inplace(spec, x, residual, tensors): those alone, with y written over x. `traced`
-    and `eager` are the same Function, for the compiler and not.
+    all, and what was exchanged if statistics are synchronized), then the head's statistics. inplace(spec, x, residual,
+    tensors): those alone, with y written over x. `traced` and `eager` are the same Function, for the compiler and not.
     """
 
     forward: Forward
@@ -55,13 +64,13 @@ class Family(NamedTuple):
     def run(self, spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> tuple[Tensor, Tensors]:
         """y and the statistics, without autograd."""
         output = self.forward(spec, x, residual, tensors, False)
-        return output[0], output[self.kept :]
+        return output[0], output[_kept(self.kept, spec) :]
 
     def apply(self, spec: Spec, *inputs: Tensor | None) -> tuple[Tensor, Tensors]:
         """y and the statistics, under autograd. inputs: x, residual and the head's tensors."""
         if torch.compiler.is_compiling():
             y, *others = self.traced.apply(spec, *inputs)
-            return y, tuple(others[self.kept - 1 :])
+            return y, tuple(others[_kept(self.kept, spec) - 1 :])
         statistics: list[Tensor] = []
         y = self.eager.apply((spec, statistics), *inputs)
         return y, tuple(statistics)
@@ -82,13 +91,14 @@ def family(name: str, forward: Forward, inplace: Inplace, way_back: WayBack, kep
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         ctx.mark_non_differentiable(*output[1:])
-        save(ctx, inputs[0], inputs[1:], output[:kept])
+        save(ctx, inputs[0], inputs[1:], output[: _kept(kept, inputs[0])])
 
     def eager_forward(ctx: Any, call: tuple[Spec, list[Tensor]], *inputs: Tensor | None) -> Any:
         spec, statistics = call
         output = traced_forward(spec, *inputs)  # type: ignore[arg-type]
-        save(ctx, spec, inputs, output[:kept])
-        statistics.extend(output[kept:])
+        count = _kept(kept, spec)
+        save(ctx, spec, inputs, output[:count])
+        statistics.extend(output[count:])
         return output[0]
 
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> Tensors:
@@ -117,30 +127,9 @@ def family(name: str, forward: Forward, inplace: Inplace, way_back: WayBack, kep
     )
 
 
-def vjp(function: Callable[..., Any], *inputs: Tensor | None) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """The function's results and its vector-Jacobian product, for tensors or tuples of them.
-
-    In eager mode over the tape: torch.func.vjp, which the compiler traces, costs twice as much for an N×C function.
-    """
-    if torch.compiler.is_compiling():
-        results, pull_back, *_ = torch.func.vjp(function, *inputs)
-        return results, pull_back
-    leaves = [None if t is None else t.detach().requires_grad_() for t in inputs]
-    with torch.enable_grad():
-        results = function(*leaves)
-    starts = [t for t in leaves if t is not None]
-
-    def through_tape(cotangents: Any) -> tuple[Any, ...]:
-        ends, grads = ((results,), (cotangents,)) if isinstance(results, Tensor) else (results, cotangents)
-        pairs = [(end, grad) for end, grad in zip(ends, grads, strict=True) if end.requires_grad]
-        if pairs:
-            ends, grads = zip(*pairs, strict=True)
-            found = iter(torch.autograd.grad(ends, starts, grads, materialize_grads=True))
-        else:  # nothing depends on any input
-            found = map(torch.zeros_like, starts)
-        return tuple(None if t is None else next(found) for t in leaves)
-
-    return results.detach() if isinstance(results, Tensor) else tuple(t.detach() for t in results), through_tape
+def _kept(kept: int, spec: Spec) -> int:
+    """Of what forward gives, how much backward needs."""
+    return kept if spec.group is None else kept + 1
 
 
 def wants_mask(spec: Spec, residual: Tensor | None) -> bool:
@@ -166,8 +155,10 @@ def through_plain(ctx: Any, dy: Tensor) -> Tensors | None:
     x, residual, mask, *rest = ctx.saved_tensors
     tensors = tuple(rest[ctx.outputs :])
     needed = ctx.needs_input_grad[1:]
-    grads = plain.backward(dy, x, residual, mask, ctx.spec.head, ctx.spec.act, tensors, needed)
-    if ctx.has_residual and ctx.spec.act == "identity" and needed[1]:
+    spec = ctx.spec
+    pools = HERE if spec.group is None else pools_of(spec.halves, Taped(spec.group, mean_dtype(x)))
+    grads = plain.backward(dy, x, residual, mask, spec.head, spec.act, tensors, needed, pools)
+    if ctx.has_residual and spec.act == "identity" and needed[1]:
         grads = (grads[0], dy, *grads[2:])
     return (None, *grads)
 
@@ -175,29 +166,33 @@ def through_plain(ctx: Any, dy: Tensor) -> Tensors | None:
 def composed_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor, ...]:
-    """y, mask, mean, var, scale, shift, and the head's statistics."""
-    mean, var, center, scale, shift, statistics = _up_to_affine(spec, x, tensors)
+    """y, mask, mean, var, scale, shift, what was exchanged, and the head's statistics."""
+    mean, var, center, scale, shift, exchanged, statistics = _up_to_affine(spec, x, tensors)
     affine = kernel("plane_affine", spec.backend)
     y, mask = affine(x, center, scale, shift, residual, spec.act, save_mask)
-    return y, mask, mean, var, scale, shift, *statistics
+    return y, mask, mean, var, scale, shift, *exchanged, *statistics
 
 
 def composed_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
-    _, _, center, scale, shift, statistics = _up_to_affine(spec, x, tensors)
+    _, _, center, scale, shift, _, statistics = _up_to_affine(spec, x, tensors)
     kernel("plane_affine_inplace", spec.backend)(x, center, scale, shift, residual, spec.act)
     return statistics
 
 
-def _up_to_affine(spec: Spec, x: Tensor, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensors]:
-    """mean, var, center, scale, shift, and the head's statistics."""
-    if spec.head.needs_moments:
+def _up_to_affine(
+    spec: Spec, x: Tensor, tensors: Tensors
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensors]:
+    """mean, var, center, scale, shift, what was exchanged, and the head's statistics."""
+    head, S = spec.head, positions(x)
+    if head.needs_moments:
         mean, var = kernel("plane_moments", spec.backend)(x)
     else:  # the running mean, say, serves as pivot, and the head looks at no moments
-        mean, var = plain.without_moments(x, spec.head, tensors)
+        mean, var = plain.without_moments(x, head, tensors)
     center = mean.to(var.dtype)
     with plain.full_precision(x):
-        scale, shift, statistics = spec.head(center, mean, var, positions(x), *tensors)
-    return mean, var, center, scale, shift, statistics
+        found, exchanged = calculate(spec, x, lambda pools: head(center, mean, var, S, *tensors, pools=pools))
+    scale, shift, statistics = found
+    return mean, var, center, scale, shift, exchanged, statistics
 
 
 def composed_backward(
@@ -212,13 +207,13 @@ def composed_backward(
     needs_dresidual: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
-    mean, var, scale, shift = outputs
+    mean, var, scale, shift, *exchanged = outputs
     center = mean.to(var.dtype)
     reduce, grad = (kernel(name, spec.backend) for name in ("plane_affine_reduce", "plane_affine_grad"))
     write_g = needs_dresidual and spec.act != "identity"
     g, dscale, dshift = reduce(dy, x, center, scale, shift, residual, mask, spec.act, write_g)
     dresidual = None if not needs_dresidual else g if write_g else dy
-    a, b, dtensors = _pull_back(spec.head, center, mean, var, positions(x), tensors, needs, dscale, dshift)
+    a, b, dtensors = _pull_back(spec, exchanged, center, mean, var, positions(x), tensors, needs, dscale, dshift)
     dx = None
     if needs_dx and write_g:
         dx = grad(g, x, center, scale, shift, None, None, a, b, "identity")
@@ -232,7 +227,8 @@ COMPOSED = family("ComposedNorm", composed_forward, composed_inplace, composed_b
 
 
 def _pull_back(
-    head: AnyHead,
+    spec: Spec,
+    exchanged: list[Tensor],
     center: Tensor,
     mean: Tensor,
     var: Tensor,
@@ -243,17 +239,18 @@ def _pull_back(
     dshift: Tensor,
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
     """The head's vector-Jacobian product: a and b of docs/engine.md, and the gradients of its tensors."""
+    head = spec.head
     wanted = [i for i, needed in enumerate(needs) if needed]
 
-    def scale_and_shift(m: Tensor, v: Tensor, *moving: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(pools: Pools, m: Tensor, v: Tensor, *moving: Tensor) -> tuple[Tensor, Tensor]:
         all_tensors = list(tensors)
         for i, t in zip(wanted, moving, strict=True):
             all_tensors[i] = t
-        scale, shift, _ = head(center, m, v, S, *all_tensors)
+        scale, shift, _ = head(center, m, v, S, *all_tensors, pools=pools)
         return scale, shift
 
     with plain.full_precision(center):
-        _, pull_back = vjp(scale_and_shift, mean, var, *[tensors[i] for i in wanted])
+        _, pull_back = vjp_of(spec, exchanged, scale_and_shift, mean, var, *[tensors[i] for i in wanted])
         dm, dv, *found = pull_back((dscale, dshift))
     dtensors: list[Tensor | None] = [None] * len(tensors)
     for i, t in zip(wanted, found, strict=True):

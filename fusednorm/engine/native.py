@@ -71,9 +71,10 @@ KNOWN: dict[str, tuple[type, ...]] = {"cpu": ALL, "cuda": ALL}
 
 
 def covers(spec: Spec) -> bool:
-    """Whether there is a native operator for this layer; if not, a backend's streaming kernels go around its head."""
+    """Whether there is a native operator for this layer; if not, a backend's streaming kernels go around its head,
+    as they do where statistics are exchanged with other processes in between."""
     head, known = spec.head, KNOWN.get(spec.backend, ())
-    if not isinstance(head, Head) or head.family != "planes":
+    if spec.group is not None or not isinstance(head, Head) or head.family != "planes":
         return False
     return type(head.standardize) in known and type(head.recalibrate) in known and not head.has_function
 

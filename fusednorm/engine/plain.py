@@ -4,6 +4,7 @@ torch.func's transforms, go through."""
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,12 +12,17 @@ from torch import Tensor
 from fusednorm.heads import AnyHead, Head
 from fusednorm.heads.context import context_of, inner_map, own_tensors
 from fusednorm.heads.planes import position_statistic, restricted
+from fusednorm.heads.samples import HERE, Pools
 from fusednorm.heads.spatial import centres, centring_row, coefficients, restrict_of
 
 from .activations import activate, masked_gradient
 from .layout import compute_dtype, mean_dtype, per_plane, positions
 from .position_kernels import KINDS
+from .synchronized import Taped, pools_of
 from .torch_kernels import unpack_mask
+
+if TYPE_CHECKING:
+    from .function import Spec
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -51,26 +57,28 @@ def moments(x: Tensor, head: AnyHead, tensors: Tensors) -> tuple[Tensor, Tensor,
     return center, centred, center.to(mean_dtype(x)) + centred.mean(-1), var
 
 
-def recalibrated(x: Tensor, head: AnyHead, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def recalibrated(x: Tensor, head: AnyHead, tensors: Tensors, pools: Pools) -> tuple[Tensor, Tensors]:
     """scale*(x - center) + shift in the compute type, and the head's statistics."""
     center, centred, mean, var = moments(x, head, tensors)
     with full_precision(x):
         if isinstance(head, Head) and head.family != "planes":
             through = _spatial if head.family == "spatial" else _context
-            z, found = through(head, center, centred, mean, var, tensors)
+            z, found = through(head, center, centred, mean, var, tensors, pools)
             return z.reshape(x.shape), found
-        scale, shift, statistics = head(center, mean, var, positions(x), *tensors)
+        scale, shift, statistics = head(center, mean, var, positions(x), *tensors, pools=pools)
     return per_plane(scale, x) * centred.reshape(x.shape) + per_plane(shift, x), statistics
 
 
-def _spatial(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def _spatial(
+    head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors, pools: Pools
+) -> tuple[Tensor, Tensors]:
     """The steps of spatial.py on d = x - center (N, C, S)."""
     S, row, cov, level, spread = d.shape[-1], None, None, None, None
     if centres(head):
         t_var, t_mean = torch.var_mean(d + center.unsqueeze(-1), dim=1, correction=0)
         row, level, spread = centring_row(head, t_mean, t_var)
         cov = (d * row.unsqueeze(1)).mean(-1)
-    k, statistics = coefficients(head, center, m, v, cov, level, spread, S, tensors)
+    k, statistics = coefficients(head, center, m, v, cov, level, spread, S, tensors, pools)
     x_hat = k.scale.unsqueeze(-1) * d + k.shift.unsqueeze(-1)
     if k.outer is not None and row is not None:
         x_hat = x_hat + k.outer.unsqueeze(-1) * row.unsqueeze(1)
@@ -82,10 +90,12 @@ def _spatial(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensor
     return z + k.bias.unsqueeze(-1), statistics
 
 
-def _context(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def _context(
+    head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensors: Tensors, pools: Pools
+) -> tuple[Tensor, Tensors]:
     """The steps of context.py on d = x - center (N, C, S)."""
     context = context_of(head)
-    (scale, shift, w, offset), statistics = inner_map(head, center, m, v, d.shape[-1], tensors)
+    (scale, shift, w, offset), statistics = inner_map(head, center, m, v, d.shape[-1], tensors, pools)
     # l1 and squared are around the plane mean, which d's pivot only equals
     around = d if context.kind == "sum" else d - (m - center).to(d.dtype).unsqueeze(-1)
     t = (w.unsqueeze(-1) * KINDS[context.kind][0](around)).sum(1)
@@ -96,10 +106,21 @@ def _context(head: Head, center: Tensor, d: Tensor, m: Tensor, v: Tensor, tensor
     return scale.unsqueeze(-1) * d + shift.unsqueeze(-1), statistics
 
 
-def forward(x: Tensor, residual: Tensor | None, head: AnyHead, act: str, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def forward(
+    x: Tensor, residual: Tensor | None, head: AnyHead, act: str, tensors: Tensors, pools: Pools = HERE
+) -> tuple[Tensor, Tensors]:
     """The layer, and the head's statistics."""
-    z, statistics = recalibrated(x, head, tensors)
+    z, statistics = recalibrated(x, head, tensors, pools)
     return activate(z if residual is None else z + residual, act).to(x.dtype), statistics
+
+
+def with_statistics(x: Tensor, residual: Tensor | None, spec: Spec, tensors: Tensors) -> tuple[Tensor, Tensors]:
+    """forward; where statistics are synchronized, with the number of samples that they are of at their end."""
+    if spec.group is None:
+        return forward(x, residual, spec.head, spec.act, tensors)
+    pool = Taped(spec.group, mean_dtype(x))
+    y, statistics = forward(x, residual, spec.head, spec.act, tensors, pools_of(spec.halves, pool))
+    return y, (*statistics, pool.seen)
 
 
 def backward(
@@ -111,6 +132,7 @@ def backward(
     act: str,
     tensors: Tensors,
     needed: tuple[bool, ...],
+    pools: Pools = HERE,
 ) -> Tensors:
     """Gradients of x, residual and tensors, themselves differentiable, where `needed` says so.
 
@@ -123,10 +145,10 @@ def backward(
         rest = tuple(None if t is None else t.view_as(t) for t in tensors)
         if mask is not None:
             bits = unpack_mask(mask, x)
-            z, _ = recalibrated(x, head, rest)
+            z, _ = recalibrated(x, head, rest, pools)
             y, inputs = masked_gradient(z, bits, act).to(x.dtype), (x, None, *rest)
         else:
-            y, _ = forward(x, residual, head, act, rest)
+            y, _ = forward(x, residual, head, act, rest, pools)
             inputs = (x, residual, *rest)
         wanted = {i: t for i, t in enumerate(inputs) if t is not None and needed[i]}
         found = (

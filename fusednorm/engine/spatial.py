@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fusednorm.heads import Head
 from fusednorm.heads.planes import position_statistic, position_statistic_slopes
+from fusednorm.heads.samples import Pools
 from fusednorm.heads.spatial import (
     Coefficients,
     centres,
@@ -34,7 +35,8 @@ from fusednorm.heads.spatial import (
 
 from . import plain, whole_spatial
 from .backends import kernel
-from .function import Spec, Tensors, family, vjp
+from .calculation import calculate, vjp_of
+from .function import Spec, Tensors, family
 from .joint import moments_affine, moments_affine_inplace, moments_pool, spread_reduce
 from .layout import compute_dtype, positions
 
@@ -52,10 +54,10 @@ class Found(NamedTuple):
 def spatial_forward(
     spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors, save_mask: bool
 ) -> tuple[Tensor | None, ...]:
-    """y, mask (none), mean, var, t's moments, cov, u's moments, and the head's statistics."""
+    """y, mask (none), mean, var, t's moments, cov, u's moments, what was exchanged, and the head's statistics."""
     if whole_spatial.covers(spec):
         return whole_spatial.forward(spec, x, residual, tensors)
-    found, affine, statistics = _up_to_affine(spec, x, tensors)
+    found, affine, exchanged, statistics = _up_to_affine(spec, x, tensors)
     head, u_mean, u_var = spec.head, None, None
     assert isinstance(head, Head)
     restrict = str(restrict_of(head))
@@ -66,13 +68,13 @@ def spatial_forward(
         else:
             y = kernel("position_affine", spec.backend)(x, *affine, None, residual, restrict, spec.act)
     mask = x.new_empty((0,), dtype=torch.uint8)
-    return y, mask, *(_kept(t, x) for t in (*found, u_mean, u_var)), *statistics
+    return y, mask, *(_kept(t, x) for t in (*found, u_mean, u_var)), *exchanged, *statistics
 
 
 def spatial_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensors:
     if whole_spatial.covers(spec):
         return whole_spatial.inplace(spec, x, residual, tensors)
-    _, affine, statistics = _up_to_affine(spec, x, tensors)
+    _, affine, _, statistics = _up_to_affine(spec, x, tensors)
     head = spec.head
     assert isinstance(head, Head)
     restrict = str(restrict_of(head))
@@ -87,8 +89,9 @@ def spatial_inplace(spec: Spec, x: Tensor, residual: Tensor | None, tensors: Ten
 
 def _up_to_affine(
     spec: Spec, x: Tensor, tensors: Tensors
-) -> tuple[Found, tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
-    """What forward finds out over x, position_affine's arguments from center to gate_bias, the head's statistics."""
+) -> tuple[Found, tuple[Tensor | None, ...], tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+    """What forward finds out over x, position_affine's arguments from center to gate_bias, what was exchanged, the
+    head's statistics."""
     head, S = spec.head, positions(x)
     assert isinstance(head, Head)
     if head.needs_moments:
@@ -103,8 +106,9 @@ def _up_to_affine(
             t_mean, t_var, cov = moments_pool(spec.backend, x, center, head.standardize.center)
             found = Found(mean, var, t_mean, t_var, cov)
             row, level, t_spread = centring_row(head, t_mean, t_var)
-        k, statistics = coefficients(head, center, mean, var, found.cov, level, t_spread, S, tensors)
-    return found, (center, *_affine_arguments(k, row)), statistics
+        inputs = (center, mean, var, found.cov, level, t_spread, S, tensors)
+        (k, statistics), exchanged = calculate(spec, x, lambda pools: coefficients(head, *inputs, pools))
+    return found, (center, *_affine_arguments(k, row)), exchanged, statistics
 
 
 def _kept(t: Tensor | None, x: Tensor) -> Tensor:
@@ -130,8 +134,8 @@ def spatial_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensors]:
     if whole_spatial.covers_backward(spec, needs):
         return whole_spatial.backward(spec, dy, x, residual, outputs, tensors, needs_dx, needs_dresidual, needs)
-    mean, var, t_mean, t_var, cov, u_mean, u_var = outputs
-    way_back = _WayBack(spec, x, mean, var, t_mean, t_var, cov, u_mean, u_var, tensors)
+    mean, var, t_mean, t_var, cov, u_mean, u_var, *exchanged = outputs
+    way_back = _WayBack(spec, x, mean, var, t_mean, t_var, cov, u_mean, u_var, exchanged, tensors)
     with plain.full_precision(x):
         return way_back(dy, residual, needs_dx, needs_dresidual, needs)
 
@@ -151,10 +155,11 @@ class _WayBack:
         cov: Tensor,
         u_mean: Tensor,
         u_var: Tensor,
+        exchanged: list[Tensor],
         tensors: Tensors,
     ) -> None:
         self.spec, self.x, self.mean, self.var, self.tensors = spec, x, mean, var, tensors
-        self.t, self.cov, self.u = (t_mean, t_var), cov, (u_mean, u_var)
+        self.t, self.cov, self.u, self.exchanged = (t_mean, t_var), cov, (u_mean, u_var), exchanged
         self.center, self.S = mean.to(var.dtype), positions(x)
 
     def __call__(
@@ -171,15 +176,16 @@ class _WayBack:
         inner = moments if row is None else (*moments, *positional)
         wanted = [i for i, needed in enumerate(needs) if needed]
 
-        def moving(m: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        def moving(pools: Pools, m: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             c1, c2, c3 = rest[: len(inner) - 2] or positional
             moved = list(self.tensors)
             for i, t in zip(wanted, rest[len(inner) - 2 :], strict=True):
                 moved[i] = t
-            found, _ = coefficients(head, center, m, v, c1, c2, c3, S, tuple(moved))
+            found, _ = coefficients(head, center, m, v, c1, c2, c3, S, tuple(moved), pools)
             return tuple(t for t in found if t is not None)
 
-        found, head_vjp = vjp(moving, *inner, *(self.tensors[i] for i in wanted))
+        given = (*inner, *(self.tensors[i] for i in wanted))
+        found, head_vjp = vjp_of(spec, self.exchanged, moving, *given)
         names = [name for name in Coefficients._fields if is_there(name, head)]
         there = dict(zip(names, found, strict=True))
         k = Coefficients._make(there.get(name) for name in Coefficients._fields)

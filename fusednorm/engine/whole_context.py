@@ -16,7 +16,8 @@ from fusednorm.heads import Context, ContextGate, Head, Identity, Running
 
 from . import resident
 from .backends import kernel
-from .function import Spec, Tensors, composed_backward, composed_forward, composed_inplace, family, vjp
+from .calculation import vjp
+from .function import Spec, Tensors, composed_backward, composed_forward, composed_inplace, family
 from .layout import compute_dtype
 
 

@@ -21,7 +21,7 @@ from .spatial_operators import GRADIENTS, TENSORS
 def covers(spec: Spec) -> bool:
     """Whether there is such an operator for a layer of the family "spatial"."""
     head = spec.head
-    if spec.backend != "cpu" or not isinstance(head, Head):
+    if spec.group is not None or spec.backend != "cpu" or not isinstance(head, Head):
         return False
     if type(head.standardize) not in (Batch, Running, Representative):
         return False

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .gates import context_gate
 from .planes import Planes, inverse
+from .samples import HERE, Pools
 
 Tensors = tuple[Tensor | None, ...]
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -94,12 +95,14 @@ def context_of(head: Any) -> Context:
     return head.recalibrate
 
 
-def inner_map(head: Any, center: Tensor, m: Tensor, v: Tensor, S: int, tensors: Tensors) -> tuple[Maps, Tensors]:
+def inner_map(
+    head: Any, center: Tensor, m: Tensor, v: Tensor, S: int, tensors: Tensors, pools: Pools = HERE
+) -> tuple[Maps, Tensors]:
     """scale and shift of z, the weights of the position sums, mean_c shift; and the statistics."""
     dtype = center.dtype
     cast = [None if t is None else t.to(dtype) for t in tensors]
     own = head.standardize.tensors
-    mu, var, statistics = head.standardize(m, v, S, *cast[:own])
+    mu, var, statistics = head.standardize(m, v, S, *cast[:own], pool=pools[0])
     planes = Planes(m, v, mu, inverse(var, head.standardize.eps, dtype), S)
     return context_of(head).inner(planes, center, *cast[own:]), statistics
 

@@ -101,7 +101,7 @@ class StyleRecalibration:
         z = Gated(planes, weight, bias)
         of_mean, of_std = style_weight.unbind(1)
         style = of_mean * z.mean() + of_std * torch.sqrt(z.var() + self.eps)
-        a, statistics = normed(style, norm_weight, norm_bias, norm_mean, norm_var)
+        a, statistics = normed(style, norm_weight, norm_bias, norm_mean, norm_var, planes.pool, True)
         return z.times(torch.sigmoid(a), statistics)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .context import Context
 from .planes import Planes, Statistics, inverse
+from .samples import HERE, Pools
 
 
 class AnyHead(Protocol):
@@ -22,7 +23,7 @@ class AnyHead(Protocol):
     def updates(self) -> int: ...
     def pivot(self, tensors: tuple[Tensor | None, ...]) -> Tensor | None: ...
     def __call__(
-        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
+        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None, pools: Pools = HERE
     ) -> tuple[Tensor, Tensor, Statistics]: ...
 
 
@@ -67,13 +68,13 @@ class Head:
         return pivot
 
     def __call__(
-        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
+        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None, pools: Pools = HERE
     ) -> tuple[Tensor, Tensor, Statistics]:
         """scale and shift (N, C), and the statistics that running averages are made of."""
         dtype = center.dtype
         cast = [None if t is None else t.to(dtype) for t in tensors]
         own = self.standardize.tensors
-        mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own])
-        planes = Planes(m, v, mu, inverse(var, self.standardize.eps, dtype), positions)
+        mu, var, batch_statistics = self.standardize(m, v, positions, *cast[:own], pool=pools[0])
+        planes = Planes(m, v, mu, inverse(var, self.standardize.eps, dtype), positions, pool=pools[1])
         gamma, beta, statistics = self.recalibrate(planes, *cast[own:])
         return *planes.affine(center, gamma, beta), batch_statistics + statistics

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .samples import Pool, over_samples
+
 Statistics = tuple[Tensor, ...]
 Restrict = str | Callable[[Tensor], Tensor]
 
@@ -26,7 +28,7 @@ class Planes(NamedTuple):
 
     m (N, C), float64, and v (N, C): plane means and biased variances of x; mu and inv = 1/sqrt(var + eps),
     broadcastable to (N, C): what the planes are standardized with, None for 0 and 1; spread: the planes' variances
-    where more than a constant was taken from them before.
+    where more than a constant was taken from them before; pool takes statistics over samples (samples.py).
     """
 
     m: Tensor
@@ -35,6 +37,7 @@ class Planes(NamedTuple):
     inv: Tensor | None
     positions: int
     spread: Tensor | None = None
+    pool: Pool = over_samples
 
     def affine(self, center: Tensor, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor]:
         """scale and shift (N, C) of gamma x_hat + beta = scale (x - center) + shift; None for 1 and 0."""

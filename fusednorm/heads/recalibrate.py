@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .planes import Planes, Statistics
+from .samples import Pool
 
 ATTENTION_INPUTS = ("mean", "mean_std", "rsd")
 ATTENTION_ACTS = ("relu", "sigmoid", "softmax", "hsigmoid")
@@ -63,7 +64,7 @@ class Attentive:
             a = a + fc_bias
         statistics: Statistics = ()
         if norm_weight is not None and norm_bias is not None:
-            a, statistics = normed(a, norm_weight, norm_bias, norm_mean, norm_var)
+            a, statistics = normed(a, norm_weight, norm_bias, norm_mean, norm_var, planes.pool)
         weights = self.activate(a)
         return weights @ weight, weights @ bias, statistics
 
@@ -86,15 +87,22 @@ class Attentive:
 
 
 def normed(
-    a: Tensor, weight: Tensor, bias: Tensor, mean: Tensor | None, var: Tensor | None
+    a: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    pool: Pool,
+    standardized: bool = False,
 ) -> tuple[Tensor, Statistics]:
-    """BN of a (N, K) over samples, by given statistics or the batch's; and those, for running averages."""
+    """BN of a (N, K) over samples, by given statistics or the batch's; and those, for running averages.
+
+    standardized: whether a was calculated from standardized planes.
+    """
     statistics: Statistics = ()
     if mean is None or var is None:
-        N, mean = a.shape[0], a.mean(0)
-        d = a - mean
-        var = d.square().mean(0)
-        statistics = (mean, var * (N / max(N - 1, 1)))
-    else:
-        d = a - mean
+        batch = pool(a, None, 1, standardized)
+        mean, var = batch.mean, batch.var
+        statistics = (mean[0], batch.unbiased()[0])
+    d = a - mean
     return d * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .planes import POSITION_STATISTICS, Statistics, root
-from .standardize import batch_moments, unbiased_statistics
+from .samples import Pool, over_samples
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,20 @@ class Representative:
         return 0 if self.running else 2
 
     def __call__(
-        self, m: Tensor, v: Tensor, positions: int, center_weight: Tensor, *running: Tensor
+        self,
+        m: Tensor,
+        v: Tensor,
+        positions: int,
+        center_weight: Tensor,
+        *running: Tensor,
+        pool: Pool = over_samples,
     ) -> tuple[Tensor, Tensor, Statistics]:
         moved = center_weight * (m if self.center == "mean" else root(v))
         if self.running:
             mean, var = running
             return mean - moved, var[None], ()
-        mean, var = batch_moments(m + moved, v)
-        return mean - moved, var, unbiased_statistics(mean, var, m.shape[0] * positions)
+        batch = pool(m + moved, v, positions)
+        return batch.mean - moved, batch.var, (batch.mean[0], batch.unbiased()[0])
 
     def around_positions(
         self,
@@ -57,6 +63,7 @@ class Representative:
         positions: int,
         center_weight: Tensor,
         *running: Tensor,
+        pool: Pool = over_samples,
     ) -> tuple[Tensor, Tensor, Tensor, Statistics]:
         """mu, var, the centred planes' variances, and statistics; t[n,s] the statistic over channels at a position,
         t_mean and t_var (N, 1) its moments over positions, cov (N, C) its covariance with x."""
@@ -64,5 +71,5 @@ class Representative:
         if self.running:
             mean, var = running
             return mean - moved, var[None], spread, ()
-        mean, var = batch_moments(m + moved, spread)
-        return mean - moved, var, spread, unbiased_statistics(mean, var, m.shape[0] * positions)
+        batch = pool(m + moved, spread, positions)
+        return batch.mean - moved, batch.var, spread, (batch.mean[0], batch.unbiased()[0])

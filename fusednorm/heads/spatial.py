@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .head import Head
 from .planes import Planes, Restrict, inverse, position_statistic
+from .samples import HERE, Pools
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -72,6 +73,7 @@ def coefficients(
     t_var: Tensor | None,
     S: int,
     tensors: Tensors,
+    pools: Pools = HERE,
 ) -> tuple[Coefficients, Tensors]:
     """The head's N×C calculation, and its statistics."""
     dtype = center.dtype
@@ -79,10 +81,11 @@ def coefficients(
     own, rest = cast[: head.standardize.tensors], cast[head.standardize.tensors :]
     spread = outer = None
     if cov is None:
-        mu, var, statistics = head.standardize(m, v, S, *own)
+        mu, var, statistics = head.standardize(m, v, S, *own, pool=pools[0])
     else:
-        mu, var, spread, statistics = head.standardize.around_positions(m, v, cov, level, t_var, S, *own)
-    planes = Planes(m, v, mu, inverse(var, head.standardize.eps, dtype), S, spread)
+        around = head.standardize.around_positions
+        mu, var, spread, statistics = around(m, v, cov, level, t_var, S, *own, pool=pools[0])
+    planes = Planes(m, v, mu, inverse(var, head.standardize.eps, dtype), S, spread, pools[1])
     scale, shift = planes.affine(center, None, None)
     if cov is not None:
         assert own[0] is not None

@@ -2,6 +2,7 @@
 
 Each takes the plane means m (float64) and biased plane variances v, (N, C), and its tensors, and gives mu and var,
 broadcastable to (N, C), None for 0 and 1, and the statistics that running averages are made of (`updates` of them).
+What is taken over samples `pool` takes (samples.py).
 All are written centred: variance around the mean, never E[x²] - E[x]². Where no moments are taken (`needs_moments`),
 `pivot` says what the kernels subtract in the means' place: (C,), or None for 0.
 """
@@ -14,6 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .planes import Statistics
+from .samples import Pool, over_samples
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class Batch:
     updates: ClassVar[int] = 2
     needs_moments: ClassVar[bool] = True
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
-        mu, var = batch_moments(m, v)
-        return mu, var, unbiased_statistics(mu, var, m.shape[0] * positions)
+    def __call__(
+        self, m: Tensor, v: Tensor, positions: int, *, pool: Pool = over_samples
+    ) -> tuple[Tensor, Tensor, Statistics]:
+        batch = pool(m, v, positions)
+        return batch.mean, batch.var, (batch.mean[0], batch.unbiased()[0])
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Group:
     updates: ClassVar[int] = 0
     needs_moments: ClassVar[bool] = True
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor, Statistics]:
+    def __call__(
+        self, m: Tensor, v: Tensor, positions: int, *, pool: Pool = over_samples
+    ) -> tuple[Tensor, Tensor, Statistics]:
         return *group_moments(m, v, self.groups), ()
 
 
@@ -54,7 +60,7 @@ class Running:
     needs_moments: ClassVar[bool] = False
 
     def __call__(
-        self, m: Tensor, v: Tensor, positions: int, mean: Tensor, var: Tensor
+        self, m: Tensor, v: Tensor, positions: int, mean: Tensor, var: Tensor, *, pool: Pool = over_samples
     ) -> tuple[Tensor, Tensor, Statistics]:
         return mean[None], var[None], ()
 
@@ -71,7 +77,9 @@ class Identity:
     updates: ClassVar[int] = 0
     needs_moments: ClassVar[bool] = False
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[None, None, Statistics]:
+    def __call__(
+        self, m: Tensor, v: Tensor, positions: int, *, pool: Pool = over_samples
+    ) -> tuple[None, None, Statistics]:
         return None, None, ()
 
     def pivot(self) -> None:
@@ -87,19 +95,10 @@ class FilterResponse:
     updates: ClassVar[int] = 0
     needs_moments: ClassVar[bool] = True
 
-    def __call__(self, m: Tensor, v: Tensor, positions: int) -> tuple[None, Tensor, Statistics]:
+    def __call__(
+        self, m: Tensor, v: Tensor, positions: int, *, pool: Pool = over_samples
+    ) -> tuple[None, Tensor, Statistics]:
         return None, v + m.square(), ()
-
-
-def batch_moments(m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """mu and var over samples, (1, C)."""
-    mu = m.mean(0, keepdim=True)
-    return mu, (v + (m - mu).square()).mean(0, keepdim=True)
-
-
-def unbiased_statistics(mu: Tensor, var: Tensor, count: int) -> Statistics:
-    """What torch's running averages take of a batch of `count` values a channel: (C,)."""
-    return mu[0], var[0] * (count / max(count - 1, 1))
 
 
 def group_moments(m: Tensor, v: Tensor, groups: int) -> tuple[Tensor, Tensor]:

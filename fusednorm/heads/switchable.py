@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .planes import Statistics
-from .standardize import batch_moments, group_moments
+from .samples import Pool, bessel, over_samples
+from .standardize import group_moments
 
 SCOPES = ("instance", "layer", "batch", "group")
 
@@ -41,7 +42,14 @@ class Switchable:
         return 2 if "batch" in self.scopes and not self.running else 0
 
     def __call__(
-        self, m: Tensor, v: Tensor, positions: int, mean_weight: Tensor, var_weight: Tensor, *running: Tensor
+        self,
+        m: Tensor,
+        v: Tensor,
+        positions: int,
+        mean_weight: Tensor,
+        var_weight: Tensor,
+        *running: Tensor,
+        pool: Pool = over_samples,
     ) -> tuple[Tensor, Tensor, Statistics]:
         C = m.shape[1]
         w, w_var = (ratios(t, C) for t in (mean_weight, var_weight))
@@ -53,21 +61,23 @@ class Switchable:
             if scope == "batch" and self.running:
                 mean_k, var_k = (t[None] for t in running)
             else:
-                mean_k, var_k = self.moments(scope, m, v * factor, positions)
+                mean_k, var_k = self.moments(scope, m, v * factor, positions, pool)
             if scope == "batch" and not self.running:
                 statistics = (mean_k[0], var_k[0])
             mu = mu + w[..., k] * (mean_k - m)
             var = var + w_var[..., k] * var_k
         return mu, var, statistics
 
-    def moments(self, scope: str, m: Tensor, v: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+    def moments(self, scope: str, m: Tensor, v: Tensor, positions: int, pool: Pool) -> tuple[Tensor, Tensor]:
         """mu_k and var_k of a scope."""
-        N, C = m.shape
         if scope == "instance":
             return m, v
-        size = {"layer": C, "batch": N, "group": C // self.num_groups}[scope]
-        mu, var = batch_moments(m, v) if scope == "batch" else group_moments(m, v, C // size)
-        return mu, var * (size / max(size - 1, 1)) if self.unbiased and positions == 1 else var
+        if scope == "batch":
+            batch = pool(m, v, positions)
+            return batch.mean, batch.unbiased_samples() if self.unbiased else batch.var
+        groups = 1 if scope == "layer" else self.num_groups
+        mu, var = group_moments(m, v, groups)
+        return mu, var * bessel(m.shape[1] // groups) if self.unbiased and positions == 1 else var
 
 
 def ratios(weight: Tensor, channels: int) -> Tensor:

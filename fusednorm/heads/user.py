@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .planes import Statistics
+from .samples import HERE, Pools
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class UserHead:
         return None
 
     def __call__(
-        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None
+        self, center: Tensor, m: Tensor, v: Tensor, positions: int, *tensors: Tensor | None, pools: Pools = HERE
     ) -> tuple[Tensor, Tensor, Statistics]:
         mean, var = m.to(v.dtype, copy=True), v.clone()  # lent: a head may write to its own
         given = [t for t in tensors if t is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,10 @@ from .batch_norm import Batch, BatchNorm1d
 from .group_norm import Group
 from .layer import NormLayer, Recalibration, new_parameter
 from .projection import Projection
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def norm_of(layer: BatchNorm1d) -> AttentionNorm:
@@ -20,7 +26,9 @@ def norm_of(layer: BatchNorm1d) -> AttentionNorm:
     assert layer.weight is not None
     assert layer.bias is not None
     running = (layer.running_mean, layer.running_var)
-    return AttentionNorm(layer.weight, layer.bias, *running, layer.factor(), layer.collects, layer.counter())
+    return AttentionNorm(
+        layer.weight, layer.bias, *running, layer.factor(), layer.collects, layer.counter(), layer.peers()
+    )
 
 
 class Attentive(Recalibration):
@@ -41,6 +49,8 @@ class Attentive(Recalibration):
         attention_act: str = "hsigmoid",
         attention_eps: float = 1e-3,
         track_running_stats: bool = True,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -57,6 +67,7 @@ class Attentive(Recalibration):
             dtype,
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_attention(
         self,
@@ -138,6 +149,8 @@ class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
         attention_eps: float = 1e-3,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -158,6 +171,7 @@ class _AttentiveBatchNorm(NormLayer, Batch, Attentive):
             ),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
 
 _EQUATIONS = """
@@ -182,6 +196,8 @@ _ARGUMENTS = """
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether statistics over samples are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (K, C); attention.weight (K, C) or (K, 2C), attention.bias (K) in A1;
@@ -258,6 +274,8 @@ class AttentiveGroupNorm(NormLayer, Group, Attentive):
         attention_eps: float = 1e-3,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -278,3 +296,4 @@ class AttentiveGroupNorm(NormLayer, Group, Attentive):
             ),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)

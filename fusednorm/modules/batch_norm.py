@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from fusednorm.parts import Factor, Part
 
 from .affine import Affine
 from .layer import NormLayer, Standardization
+from .synchronized import Synchronizable, synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
@@ -20,7 +24,7 @@ def statistics_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-class RunningStatistics(Standardization):
+class RunningStatistics(Standardization, Synchronizable):
     """The buffers running_mean, running_var and num_batches_tracked, in torch's convention; absent when not tracked.
 
     Not a subclass of torch's _BatchNorm: convert_sync_batchnorm would replace one silently by plain SyncBN.
@@ -50,6 +54,7 @@ class RunningStatistics(Standardization):
         checks.check_momentum(momentum)
         self.channels = self.num_features = num_features
         self.eps, self.momentum = eps, momentum
+        self.sync, self.process_group = False, None
         self.track_running_stats = track_running_stats
         if track_running_stats:
             wide = statistics_dtype(dtype)
@@ -88,14 +93,15 @@ class RunningStatistics(Standardization):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"track_running_stats={self.track_running_stats}" + (", frozen" if self.frozen else "")
-        )
+            f"track_running_stats={self.track_running_stats}"
+        ) + "".join(f", {name}=True" for name in ("frozen", "sync") if getattr(self, name))
 
 
 class Batch(RunningStatistics):
     """x_hat = (x - mu)/sqrt(var + eps), mu and var (biased) over samples and positions, or running ones.
 
-    Arguments and buffers as torch.nn.BatchNorm2d's, but for `affine`.
+    Arguments and buffers as torch.nn.BatchNorm2d's, but for `affine`; sync and process_group as in
+    fusednorm.BatchNorm2d.
     """
 
     def __init__(
@@ -105,15 +111,18 @@ class Batch(RunningStatistics):
         momentum: float | None = 0.1,
         track_running_stats: bool = True,
         *,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self._build_statistics(num_features, eps, momentum, track_running_stats, device, dtype)
+        synchronize(self, sync, process_group)
 
     def standardization(self, x: Tensor) -> Part:
         return parts.batch(
-            x, self.running_mean, self.running_var, self.collects, self.factor(), self.eps, self.counter()
+            x, self.running_mean, self.running_var, self.collects, self.factor(), self.eps, self.counter(), self.peers()
         )
 
 
@@ -132,6 +141,8 @@ class BatchNormLayer(NormLayer, Batch, Affine):
         *,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -142,6 +153,7 @@ class BatchNormLayer(NormLayer, Batch, Affine):
             lambda: self._build_recalibration(num_features, affine, device, dtype),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_recalibration(
         self, num_channels: int, affine: bool, device: torch.device | str | None, dtype: torch.dtype | None
@@ -156,13 +168,19 @@ _DOC = """BatchNorm over {shape} input, with `residual` and `act` in the same pa
 
     Constructor, parameters, buffers and running statistics as torch.nn.BatchNorm{d}d's, and `act`: "relu", "relu6",
     "leaky_relu", "silu", "hardswish", "gelu" or None, and `inplace`: whether y is written over x; RuntimeError where a
-    gradient is wanted, and where x can't be written to (fusednorm.functional). An empty batch leaves all buffers
-    alone, num_batches_tracked too.
+    gradient is wanted, and where x can't be written to (fusednorm.functional); and `sync` and `process_group`: whether
+    mu and var are taken over all processes of a group, None for the default one, as torch.nn.SyncBatchNorm's are
+    (docs/distributed.md). A process group implies sync. An empty batch leaves all buffers alone, num_batches_tracked
+    too.
 
     Raises:
         ValueError: wrong dimensions or channels, one value per channel in training, a residual unlike x, an unknown
         act. TypeError: x is not floating point, or parameters are float64 and x is not.
     """
+
+
+class BatchNorm(BatchNormLayer):
+    """BatchNorm over input of any dimensions, as torch.nn.SyncBatchNorm is: what convert_sync makes of one."""
 
 
 class BatchNorm1d(BatchNormLayer):

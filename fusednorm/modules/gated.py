@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,10 @@ from fusednorm.parts import Part
 from . import gates, normalization_attention
 from .gates import Identity
 from .layer import DIMS, NormLayer, Standardization
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SqueezeExcite(NormLayer, Identity, gates.SqueezeExcite):
@@ -105,6 +111,8 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
         track_running_stats: bool = True,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -115,6 +123,7 @@ class StyleRecalibration(NormLayer, Identity, gates.StyleRecalibration):
             lambda: self._build_style(num_channels, False, eps, track_running_stats, device, dtype),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
 
 class GatherExcite(NormLayer, Identity, gates.GatherExcite):

@@ -8,6 +8,7 @@ does so to x itself.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ from .attentive import norm_of
 from .batch_norm import BatchNorm1d
 from .layer import Standardization, new_parameter
 from .projection import Projection
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Identity(Standardization):
@@ -192,6 +197,7 @@ class StyleRecalibration(Gate):
         affine: as in SqueezeExcite.
         eps: under the root of std.
         track_running_stats: as BatchNorm's, of the BN.
+        sync, process_group: as BatchNorm's, of the BN.
 
     Parameters and buffers: weight, bias (C); style_weight (C, 2), which starts as 0; norm.*, a BatchNorm1d's.
 
@@ -206,12 +212,15 @@ class StyleRecalibration(Gate):
         *,
         eps: float = 1e-5,
         track_running_stats: bool = True,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         nn.Module.__init__(self)
         self._build_style(num_channels, affine, eps, track_running_stats, device, dtype)
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_style(
         self,

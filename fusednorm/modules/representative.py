@@ -3,6 +3,8 @@ statistics."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,10 @@ from fusednorm.parts import Part
 from .affine import Affine
 from .batch_norm import RunningStatistics
 from .layer import NormLayer, new_parameter
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Representative(RunningStatistics):
@@ -32,12 +38,15 @@ class Representative(RunningStatistics):
         track_running_stats: bool = True,
         *,
         center: str | None = "mean",
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self._build_representative(num_features, eps, momentum, track_running_stats, center, device, dtype)
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_representative(
         self,
@@ -73,6 +82,7 @@ class Representative(RunningStatistics):
             self.factor(),
             self.eps,
             self.counter(),
+            self.peers(),
         )
 
     def extra_repr(self) -> str:
@@ -151,6 +161,8 @@ class _RepresentativeBatchNorm(NormLayer, Representative, Scaling):
         restrict: Restrict = "sigmoid",
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -161,6 +173,7 @@ class _RepresentativeBatchNorm(NormLayer, Representative, Scaling):
             lambda: self._build_scaling(num_features, affine, scale, restrict, device, dtype),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
 
 _DOC = """Representative BatchNorm, {shape} input.
@@ -194,6 +207,8 @@ _DOC = """Representative BatchNorm, {shape} input.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether mu and var are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers (C): weight (1), bias (0), center_weight (0), scale_weight (0), scale_bias (1); running_mean,

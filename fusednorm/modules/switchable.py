@@ -4,6 +4,7 @@ statistics."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from fusednorm.parts import Part
 from .affine import Affine
 from .batch_norm import RunningStatistics
 from .layer import NormLayer, new_parameter
+from .synchronized import synchronize
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 AVERAGES = ("moving", "batch")
 DEFAULT_SCOPES = ("instance", "layer", "batch")
@@ -44,6 +49,8 @@ class Switchable(RunningStatistics):
         unbiased: bool = False,
         per_group: int = 1,
         num_groups: int = 1,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -62,6 +69,7 @@ class Switchable(RunningStatistics):
             dtype,
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
     def _build_switchable(
         self,
@@ -111,8 +119,9 @@ class Switchable(RunningStatistics):
             self.num_groups,
             self.unbiased,
             self.counter(),
+            self.peers(),
         )
-        return part if tracks else Part(part.head, part.tensors)
+        return part if tracks else part._replace(running=(), momentum=0.0, counter=None)
 
     def importance(self) -> dict[str, dict[str, Tensor]]:
         """The ratios by name: {"mean": {scope: w_k}, "var": {scope: w'_k}}, scalars or, with per_group, (per_group)."""
@@ -161,6 +170,8 @@ class _SwitchableNorm(NormLayer, Switchable, Affine):
         num_groups: int = 1,
         act: str | None = None,
         inplace: bool = False,
+        sync: bool = False,
+        process_group: ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -183,6 +194,7 @@ class _SwitchableNorm(NormLayer, Switchable, Affine):
             lambda: self._build_affine(num_features, affine, device, dtype),
         )
         self.reset_parameters()
+        synchronize(self, sync, process_group)
 
 
 _DOC = """Switchable Normalization, {shape} input.
@@ -217,6 +229,8 @@ _DOC = """Switchable Normalization, {shape} input.
         act: "relu", "relu6", "leaky_relu" (slope 0.01), "silu", "hardswish", "gelu" (erf) or None.
         inplace: whether y is written over x; RuntimeError where a gradient is wanted, and where x can't be written to
             (fusednorm.functional).
+        sync, process_group: whether the scope "batch"'s are taken over all processes of a group, None
+            for the default one (docs/distributed.md). A process group implies sync.
         device, dtype: of the parameters; buffers of 16-bit layers are float32.
 
     Parameters and buffers: weight, bias (C); mean_weight, var_weight (k) or (per_group, k), all 1 at the start;

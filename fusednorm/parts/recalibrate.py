@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fusednorm import checks
+from fusednorm.engine import Peers
 from fusednorm.heads import (
     ATTENTION_ACTS,
     ATTENTION_INPUTS,
@@ -31,7 +32,8 @@ from .part import Factor, Part
 class AttentionNorm(NamedTuple):
     """A batch normalization inside a head, over samples (AN eq. 11, choice A2; SRM); each tensor (K).
 
-    training: whether it takes the batch's statistics and updates its running ones; None: as the layer.
+    training: whether it takes the batch's statistics and updates its running ones; None: as the layer. group: of the
+    processes whose samples those are taken over, None for those here.
     """
 
     weight: Tensor
@@ -41,6 +43,7 @@ class AttentionNorm(NamedTuple):
     momentum: Factor = 0.1
     training: bool | None = None
     counter: Tensor | None = None
+    group: Peers | None = None
 
 
 def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...] | None = None) -> Part:
@@ -203,6 +206,7 @@ def _with_norm(
     running = (norm.running_mean, norm.running_var)
     if not trains and norm.running_mean is not None and norm.running_var is not None:
         return Part(head, (*tensors, norm.weight, norm.bias, *running))
-    checks.check_batch_samples(name, x)
-    tensors = (*tensors, norm.weight, norm.bias, None, None)
-    return Part(head, tensors, running, norm.momentum, norm.counter) if trains else Part(head, tensors)
+    if norm.group is None:
+        checks.check_batch_samples(name, x)
+    part = Part(head, (*tensors, norm.weight, norm.bias, None, None), group=norm.group)
+    return part._replace(running=running, momentum=norm.momentum, counter=norm.counter) if trains else part

@@ -6,6 +6,7 @@ from .groups import parameter_groups
 from .places import Place, places
 from .recipes import RECIPES, WHERE, Recipe
 from .report import Report, Row
+from .synchronize import convert_sync
 from .undo import revert
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Report",
     "Row",
     "convert",
+    "convert_sync",
     "fold",
     "freeze",
     "parameter_groups",

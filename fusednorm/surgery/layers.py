@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fusednorm import modules, recalibrations, standardizations
 from fusednorm.heads.planes import restricted
+from fusednorm.modules.synchronized import synchronize
 
 from .norms import Norm, UnplacedError, dims, place_of, read
 
@@ -40,6 +41,8 @@ def build(kind: str, old: nn.Module, others: int, options: Mapping[str, Any], pr
         _carry(old, new)
         if preserve:
             _preserve(kind, new, old)
+    if isinstance(old, nn.SyncBatchNorm) or getattr(old, "sync", False):
+        synchronize(new, True, old.process_group)  # type: ignore[arg-type]
     new.train(old.training)
     return new
 
