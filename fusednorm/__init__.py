@@ -10,6 +10,7 @@ from . import functional, official, recalibrations, standardizations
 from ._version import __version__
 from .averaging import average_statistics
 from .engine import Backend, backends, use_backend
+from .inspection import inspect
 from .modules import (
     AttentiveBatchNorm1d,
     AttentiveBatchNorm2d,
@@ -71,6 +72,7 @@ __all__ = [
     "average_statistics",
     "backends",
     "functional",
+    "inspect",
     "official",
     "recalibrations",
     "standardizations",
