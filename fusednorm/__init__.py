@@ -39,6 +39,7 @@ from .modules import (
     SwitchableNorm2d,
     SwitchableNorm3d,
 )
+from .surgery import Conversion, Recipe, convert, fold, freeze, parameter_groups, revert, unfreeze
 
 __all__ = [
     "AttentiveBatchNorm1d",
@@ -49,6 +50,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Conversion",
     "EfficientChannelAttention",
     "FilterResponseNorm",
     "FusedNorm",
@@ -60,6 +62,7 @@ __all__ = [
     "InstanceEnhancementBatchNorm3d",
     "NormalizationAttention",
     "RecalibratedNorm",
+    "Recipe",
     "RepresentativeBatchNorm1d",
     "RepresentativeBatchNorm2d",
     "RepresentativeBatchNorm3d",
@@ -71,10 +74,16 @@ __all__ = [
     "__version__",
     "average_statistics",
     "backends",
+    "convert",
+    "fold",
+    "freeze",
     "functional",
     "inspect",
     "official",
+    "parameter_groups",
     "recalibrations",
+    "revert",
     "standardizations",
+    "unfreeze",
     "use_backend",
 ]

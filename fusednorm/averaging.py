@@ -69,6 +69,7 @@ class _Watched:
         self.name, self.layer = name or type(layer).__name__, layer
         self.buffers = [layer.running_mean, layer.running_var, layer.num_batches_tracked]
         self.momentum, self.average = layer.momentum, layer.average if isinstance(layer, Switchable) else None
+        self.frozen = layer.frozen
         self.count = 0
         self.origin: Tensor | None = None
         self.mean: Tensor | float = 0.0
@@ -83,7 +84,7 @@ class _Watched:
         layer.running_mean = torch.zeros_like(mean, dtype=torch.promote_types(mean.dtype, torch.float32))
         layer.running_var = torch.zeros_like(var, dtype=layer.running_mean.dtype)
         layer.num_batches_tracked = torch.zeros((), dtype=torch.long)
-        layer.momentum = 1.0
+        layer.momentum, layer.frozen = 1.0, False
         if isinstance(layer, Switchable):
             layer.average = "moving"
         layer.train()
@@ -91,7 +92,7 @@ class _Watched:
     def restore(self) -> None:
         layer = self.layer
         layer.running_mean, layer.running_var, layer.num_batches_tracked = self.buffers
-        layer.momentum = self.momentum
+        layer.momentum, layer.frozen = self.momentum, self.frozen
         if isinstance(layer, Switchable) and self.average is not None:
             layer.average = self.average
 

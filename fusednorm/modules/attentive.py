@@ -19,7 +19,7 @@ def norm_of(layer: BatchNorm1d) -> AttentionNorm:
     assert layer.weight is not None
     assert layer.bias is not None
     running = (layer.running_mean, layer.running_var)
-    return AttentionNorm(layer.weight, layer.bias, *running, layer.factor(), layer.training, layer.counter())
+    return AttentionNorm(layer.weight, layer.bias, *running, layer.factor(), layer.collects, layer.counter())
 
 
 class Attentive(Recalibration):

@@ -29,6 +29,12 @@ class RunningStatistics(Standardization):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    frozen: bool = False  # the running statistics are used in training too, and stay (fusednorm.freeze)
+
+    @property
+    def collects(self) -> bool:
+        """Whether statistics are the batch's, and running ones follow them."""
+        return self.training and not self.frozen
 
     def _build_statistics(
         self,
@@ -67,7 +73,7 @@ class RunningStatistics(Standardization):
 
     def factor(self) -> Factor:
         """The weight of the coming batch in the running statistics; a tensor (no host read) where cumulative."""
-        if not self.training:
+        if not self.collects:
             return 0.0
         if self.momentum is not None:
             return self.momentum
@@ -77,12 +83,12 @@ class RunningStatistics(Standardization):
 
     def counter(self) -> Tensor | None:
         """What counts the coming batch."""
-        return self.num_batches_tracked if self.training else None
+        return self.num_batches_tracked if self.collects else None
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"track_running_stats={self.track_running_stats}" + (", frozen" if self.frozen else "")
         )
 
 
@@ -107,7 +113,7 @@ class Batch(RunningStatistics):
 
     def standardization(self, x: Tensor) -> Part:
         return parts.batch(
-            x, self.running_mean, self.running_var, self.training, self.factor(), self.eps, self.counter()
+            x, self.running_mean, self.running_var, self.collects, self.factor(), self.eps, self.counter()
         )
 
 

@@ -53,7 +53,7 @@ class Recalibration(nn.Module):
         return parts.run(x, parts.identity(), self.recalibration(x), None, None)
 
 
-class _Called(nn.Module):
+class Called(nn.Module):
     """Called as layer(x, residual=None)."""
 
     act: str | None
@@ -88,7 +88,7 @@ class _Called(nn.Module):
             self._replay = None
 
 
-class NormLayer(_Called):
+class NormLayer(Called):
     """A named layer: a subclass of this and of its two parts, named again in `halves`, so that its state is flat.
 
     `_build` takes one function a half, which gives self its parameters and buffers.
@@ -113,7 +113,7 @@ class NormLayer(_Called):
         return with_call(*(half.extra_repr(self) for half in self.halves), act=self.act, inplace=self.inplace)
 
 
-class RecalibratedNorm(_Called):
+class RecalibratedNorm(Called):
     """act(recalibrated(standardized(x)) + residual): any standardization with any recalibration, in the fused passes.
 
     One pair has no passes in common, and runs as two layers, one after the other: Representative with a spatial center,

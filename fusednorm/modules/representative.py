@@ -69,7 +69,7 @@ class Representative(RunningStatistics):
             self.center_weight,
             self.running_mean,
             self.running_var,
-            self.training,
+            self.collects,
             self.factor(),
             self.eps,
             self.counter(),

@@ -104,7 +104,7 @@ class Switchable(RunningStatistics):
             self.var_weight,
             self.running_mean,
             self.running_var,
-            self.training,
+            self.collects,
             self.factor(),
             self.eps,
             self.scopes,
