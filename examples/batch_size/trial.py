@@ -34,7 +34,7 @@ class Budget:
     """Crops that a training sees, at every batch size."""
     crop: int = 32
     test_crops_per_class: int = 100
-    rate: float = 0.1
+    rate: float = 0.01
     """Peak learning rate at 32 samples per batch; scaled linearly (Goyal et al., 2017)."""
     warmup: float = 0.05
     """Of the steps."""

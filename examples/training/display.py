@@ -41,7 +41,7 @@ class Display:
         self.bar.update(self.task, note=text)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def curves(self, step: int, **values: float) -> None:
         if self.writer is not None:

@@ -11,7 +11,6 @@ import fusednorm
 from fusednorm.surgery import zoo
 
 from .settings import Settings
-from .standin import convert, parameter_groups
 
 
 def build(settings: Settings, num_classes: int) -> tuple[nn.Module, str]:
@@ -20,7 +19,7 @@ def build(settings: Settings, num_classes: int) -> tuple[nn.Module, str]:
     model = zoo.build(settings.model, num_classes=num_classes)
     report = "as it is"
     if settings.recipe != "none":
-        conversion = convert(model, settings.recipe, fold=settings.fold)
+        conversion = fusednorm.convert(model, settings.recipe, fold=settings.fold)
         model, report = conversion.model, str(conversion.report)
     if settings.sync:
         synchronized: Any = fusednorm
@@ -33,7 +32,7 @@ def build(settings: Settings, num_classes: int) -> tuple[nn.Module, str]:
 def optimizer(model: nn.Module, settings: Settings) -> torch.optim.SGD:
     """SGD; norms' parameters and biases have no weight decay."""
     return torch.optim.SGD(
-        parameter_groups(model, settings.weight_decay),
+        fusednorm.parameter_groups(model, settings.weight_decay),
         lr=settings.peak_rate,
         momentum=settings.momentum,
         nesterov=settings.nesterov,

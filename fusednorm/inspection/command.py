@@ -81,8 +81,7 @@ def _build(name: str, recipe: str, fold: bool, weights: Mapping[str, Tensor], co
     count = len(classes) if classes is not None else len(list(weights.values())[-1])
     network = zoo.build(name, num_classes=count)
     if recipe != "none":
-        library: Any = fusednorm
-        network = library.convert(network, recipe, fold=fold).model
+        network = fusednorm.convert(network, recipe, fold=fold).model
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

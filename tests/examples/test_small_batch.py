@@ -92,7 +92,7 @@ def test_rate_steps_and_average(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_learns() -> None:
-    assert run(Trial("BN", 16, 0), Budget(samples=1600, test_crops_per_class=10)) > 0.3  # chance is 0.1
+    assert run(Trial("BN", 8, 0), Budget(samples=800, test_crops_per_class=10)) > 0.25  # chance is 0.1
 
 
 @pytest.mark.usefixtures("tiny")
@@ -141,6 +141,7 @@ def test_finished_trainings_are_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert len(done) == len(set(done)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_two_at_a_time_are_the_same(tmp_path: Path) -> None:
     arguments = ["--quick", "--seeds", "1", "--batches", "8", "--norms", "BN,GN"]

@@ -11,17 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fusednorm
-from examples.training.standin import convert
 from fusednorm import cli
 from fusednorm.surgery import zoo
 
 MODEL = "timm/test_resnet"
-
-
-@pytest.fixture(autouse=True)
-def _convert(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not hasattr(fusednorm, "convert"):
-        monkeypatch.setattr(fusednorm, "convert", convert, raising=False)
 
 
 def checkpoint(path: Path, recipe: str, **more: object) -> Path:
