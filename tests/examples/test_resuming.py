@@ -46,6 +46,21 @@ def test_two_processes_killed_stopped_and_resumed(tmp_path: Path) -> None:
     assert differences(checkpoint.read(whole / "last.pt"), last) == []
 
 
+@pytest.mark.slow
+def test_three_processes_add_gradients_in_one_order(tmp_path: Path) -> None:
+    """Two numbers have one sum, three may have several."""
+    chosen = settings(recipe="switchable", batch_size=2, epochs=1)
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    for program, folder in (
+        (["examples.train"], whole),
+        (["tests.examples.interrupted", "SIGKILL", "5"], out),
+        (["examples.train"], out),
+    ):
+        last = command(*program, *flags(chosen, folder), processes=3)
+    assert last.returncode == 0, last.stderr
+    assert differences(checkpoint.read(whole / "last.pt"), checkpoint.read(out / "last.pt")) == []
+
+
 def test_sigterm_writes_the_step_it_came_in(tmp_path: Path) -> None:
     whole, out = train(settings(), tmp_path / "whole"), tmp_path / "stopped"
     stopped = command("tests.examples.interrupted", "SIGTERM", "8", *flags(settings(), out))
