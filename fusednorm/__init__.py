@@ -6,7 +6,7 @@ x twice and write the result once, forward, with statistics, attention, residual
 `official` converts checkpoints. `backends()` says what runs them here.
 """
 
-from . import functional, official, recalibrations, standardizations
+from . import functional, mmcv_registry, norm_layers, official, recalibrations, standardizations
 from ._version import __version__
 from .averaging import average_statistics
 from .engine import Backend, backends, use_backend
@@ -79,6 +79,7 @@ __all__ = [
     "freeze",
     "functional",
     "inspect",
+    "norm_layers",
     "official",
     "parameter_groups",
     "recalibrations",
@@ -87,3 +88,5 @@ __all__ = [
     "unfreeze",
     "use_backend",
 ]
+
+mmcv_registry.register_where_installed()

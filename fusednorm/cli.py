@@ -15,11 +15,11 @@ def main() -> None:
     build_app()()
 
 
-def _require(*modules: str) -> None:
+def _require(*modules: str, extra: str = "demo") -> None:
     """The command needs more than `import fusednorm` does: say in one line what is missing, and stop."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise SystemExit(f"fusednorm: no module {', '.join(missing)}; pip install 'fusednorm[demo]' brings it")
+        raise SystemExit(f"fusednorm: no module {', '.join(missing)}; pip install 'fusednorm[{extra}]' brings it")
 
 
 def build_app() -> "typer.Typer":
@@ -53,6 +53,23 @@ def build_app() -> "typer.Typer":
         size = QUICK if quick else Settings()
         size = replace(size, seeds=seeds or size.seeds, epochs=epochs or size.epochs, compile=compile)
         run(size, out, Console())
+
+    @app.command()
+    def table(
+        names: Annotated[
+            list[str] | None, typer.Argument(help="Of attentive, representative, ...; all, if none.")
+        ] = None,
+        flops: Annotated[bool, typer.Option(help="Count floating-point operations too.")] = True,
+    ) -> None:
+        """Print the papers' parameter counts beside those of networks built here, without weights."""
+        _require("torchvision", "timm", extra="models")
+        from .surgery import tables
+
+        unknown = [name for name in names or () if name not in tables.TABLES]
+        if unknown:
+            raise typer.BadParameter(f"expected of {', '.join(tables.TABLES)}, got {unknown[0]}")
+        for name in names or tables.TABLES:
+            Console().print(tables.rendered(name, tables.counted(tables.entries(name), flops)))
 
     @app.command()
     def plot(

@@ -5,6 +5,7 @@ So a loader's workers, their number, and where a run was interrupted change noth
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -168,6 +169,11 @@ class ValidationBatches(TrainingBatches):
         self.keys = [own[i : i + settings.batch_size] for i in range(0, len(own), settings.batch_size)]
 
 
+def _ignore_sigterm(worker: int) -> None:
+    """Often it is sent to all of a job's processes: the training, which ends its workers itself, still needs them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def loader(images: Images, batches: TrainingBatches, workers: int, device: torch.device) -> DataLoader[Any]:
     # A generator of its own: a loader draws a number from the global one whenever it starts.
     return DataLoader(
@@ -176,4 +182,5 @@ def loader(images: Images, batches: TrainingBatches, workers: int, device: torch
         num_workers=workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
+        worker_init_fn=_ignore_sigterm,
     )

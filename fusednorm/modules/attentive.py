@@ -12,6 +12,7 @@ from fusednorm.parts import AttentionNorm, Part
 from .batch_norm import Batch, BatchNorm1d
 from .group_norm import Group
 from .layer import NormLayer, Recalibration, new_parameter
+from .projection import Projection
 
 
 def norm_of(layer: BatchNorm1d) -> AttentionNorm:
@@ -27,7 +28,7 @@ class Attentive(Recalibration):
 
     weight: nn.Parameter
     bias: nn.Parameter
-    attention: nn.Linear
+    attention: Projection
     attention_norm: BatchNorm1d | None
 
     def __init__(
@@ -80,7 +81,7 @@ class Attentive(Recalibration):
         self.weight = new_parameter((num_components, num_channels), device, dtype)
         self.bias = new_parameter((num_components, num_channels), device, dtype)
         width = 2 * num_channels if attention_input == "mean_std" else num_channels
-        self.attention = nn.Linear(width, num_components, bias=not attention_norm, device=device, dtype=dtype)
+        self.attention = Projection(width, num_components, bias=not attention_norm, device=device, dtype=dtype)
         # eps 1e-5 and momentum 0.1 whatever the layer's own are, as in the official code.
         self.attention_norm = (
             BatchNorm1d(num_components, track_running_stats=track_running_stats, device=device, dtype=dtype)

@@ -20,6 +20,7 @@ from .affine import Affine
 from .attentive import norm_of
 from .batch_norm import BatchNorm1d
 from .layer import Standardization, new_parameter
+from .projection import Projection
 
 
 class Identity(Standardization):
@@ -98,8 +99,8 @@ class SqueezeExcite(Gate):
         checks.check_restrict("gate", gate)
         self.reduction, self.gate = reduction, gate
         hidden = max(num_channels // reduction, 1)
-        self.reduce = nn.Linear(num_channels, hidden, bias, device=device, dtype=dtype)
-        self.expand = nn.Linear(hidden, num_channels, bias, device=device, dtype=dtype)
+        self.reduce = Projection(num_channels, hidden, bias, device=device, dtype=dtype)
+        self.expand = Projection(hidden, num_channels, bias, device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """weight 1, bias 0, the rest as nn.Linear."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from . import blocks, folding
 from .layers import KINDS, build
-from .norms import CONVOLUTIONS, LAYERS, UnplacedError, dims, layers, read
+from .norms import CONVOLUTIONS, LAYERS, UnplacedError, layers
 from .places import Place, places
 from .recipes import RECIPES, WHERE, Recipe
 from .report import Report, Row
@@ -218,7 +218,7 @@ def _planned(
         old = model.get_submodule(place.name)
         own = _options(recipe, place, last, options)
         try:
-            new = build(recipe.layer, read(old), dims(old, others), own, preserve)
+            new = build(recipe.layer, old, others, own, preserve)
         except UnplacedError as error:
             plan.left.append(Row(place.name, place.stage, described(old), "", str(error)))
         else:

@@ -12,7 +12,7 @@ from fusednorm.modules.batch_norm import RunningStatistics
 
 from . import blocks
 from .layers import build
-from .norms import TORCH_BATCH, UnplacedError, dims, layers, read
+from .norms import TORCH_BATCH, UnplacedError, layers
 from .undo import put
 
 _RECORD = "_fusednorm_frozen"
@@ -122,7 +122,7 @@ def _untracked(m: nn.Module) -> bool:
 
 def _ours(name: str, module: nn.Module) -> nn.Module:
     try:
-        return build("batch", read(module), dims(module, 2), {}, False)
+        return build("batch", module, 2, {})
     except UnplacedError as error:
         raise ValueError(f"model: expected a normalization that can be frozen at {name!r}, got {error}") from None
 

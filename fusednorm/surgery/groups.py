@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from fusednorm.modules.projection import Projection
+
 from .norms import LAYERS
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _NORMALIZATIONS = (*LAYERS, nn.LayerNorm, nn.RMSNorm, *_INSTANCE)
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WEIGHTED = (Projection, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

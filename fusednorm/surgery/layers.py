@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fusednorm import modules, recalibrations, standardizations
 from fusednorm.heads.planes import restricted
 
-from .norms import Norm, UnplacedError, place_of
+from .norms import Norm, UnplacedError, dims, place_of, read
 
 KINDS = ("attentive", "representative", "switchable", "normalization_attention", "squeeze_excite", "batch")
 _BY_DIMS = {
@@ -26,34 +26,39 @@ _GATES: dict[str, Callable[..., Any]] = {
 }
 
 
-def build(kind: str, norm: Norm, dims: int, options: Mapping[str, Any], preserve: bool) -> nn.Module:
-    """One of KINDS in place of `norm`: its options, mode, weights and statistics where they have a meaning.
+def build(kind: str, old: nn.Module, others: int, options: Mapping[str, Any], preserve: bool = False) -> nn.Module:
+    """One of KINDS in place of a normalization: its options, mode, weights and statistics where they have a meaning.
 
-    `preserve`: set so that it starts as what was there.
+    others: position dimensions where the old layer takes any. preserve: set so that it starts as what was there.
 
     Raises:
         UnplacedError: there is no such layer for it, or it can't start so. Whatever the layer raises for options.
     """
-    device, dtype = place_of(norm.module)
-    own = {"device": device, "dtype": dtype, **options}
-    if kind != "attentive" and not norm.affine:
-        own.setdefault("affine", False)
-    new = _over_batch(kind, norm, dims, own) if norm.scope == "batch" else _over_groups(kind, norm, own)
+    device, dtype = place_of(old)
+    new = make(kind, read(old), dims(old, others), {"device": device, "dtype": dtype, **options})
     with torch.no_grad():
-        _carry(norm.module, new)
+        _carry(old, new)
         if preserve:
-            _preserve(kind, new, norm.module)
-    new.train(norm.module.training)
+            _preserve(kind, new, old)
+    new.train(old.training)
     return new
 
 
-def _over_batch(kind: str, norm: Norm, dims: int, options: dict[str, Any]) -> nn.Module:
+def make(kind: str, norm: Norm, positions: int, options: Mapping[str, Any]) -> nn.Module:
+    """One of KINDS with a normalization's options, and its own, device and dtype among them."""
+    own = dict(options)
+    if kind != "attentive" and not norm.affine:
+        own.setdefault("affine", False)
+    return _over_batch(kind, norm, positions, own) if norm.scope == "batch" else _over_groups(kind, norm, own)
+
+
+def _over_batch(kind: str, norm: Norm, positions: int, options: dict[str, Any]) -> nn.Module:
     statistics: dict[str, Any] = {"eps": norm.eps, "momentum": norm.momentum, "track_running_stats": norm.tracked}
     if kind in _GATES:
-        places = {name: options[name] for name in ("device", "dtype")}
-        standardize = standardizations.Batch(norm.channels, **statistics, **places)
+        statistics |= {name: options.get(name) for name in ("device", "dtype")}
+        standardize = standardizations.Batch(norm.channels, **statistics)
         return modules.RecalibratedNorm(standardize, _GATES[kind](norm.channels, **options), act=norm.act)
-    layer = getattr(modules, f"{_BY_DIMS[kind]}{dims}d")
+    layer = getattr(modules, f"{_BY_DIMS[kind]}{positions}d")
     built: nn.Module = layer(norm.channels, **statistics | {"act": norm.act} | options)
     return built
 
@@ -67,7 +72,7 @@ def _over_groups(kind: str, norm: Norm, options: dict[str, Any]) -> nn.Module:
         return modules.AttentiveGroupNorm(norm.groups, norm.channels, **own)
     if kind == "batch":
         return modules.GroupNorm(norm.groups, norm.channels, **own)
-    raise UnplacedError(f"{kind} has statistics of the batch, a {type(norm.module).__name__} none to hand on")
+    raise UnplacedError(f"{kind} has statistics of the batch, a GroupNorm none to hand on")
 
 
 def _carry(old: nn.Module, new: nn.Module) -> None:

@@ -42,7 +42,6 @@ class UnplacedError(Exception):
 class Norm:
     """A normalization layer: scope "batch" or "group", its channels and options, and the activation inside of it."""
 
-    module: nn.Module
     scope: str
     channels: int
     eps: float
@@ -76,9 +75,9 @@ def read(module: nn.Module) -> Norm:
     if affine and own.bias is None:
         raise UnplacedError(f"{type(module).__name__} without a bias")
     if isinstance(module, (nn.GroupNorm, GroupNorm)):
-        return Norm(module, "group", own.num_channels, own.eps, None, False, own.num_groups, affine, act)
+        return Norm("group", own.num_channels, own.eps, None, False, own.num_groups, affine, act)
     tracked = bool(own.track_running_stats)
-    return Norm(module, "batch", own.num_features, own.eps, own.momentum, tracked, 1, affine, act)
+    return Norm("batch", own.num_features, own.eps, own.momentum, tracked, 1, affine, act)
 
 
 def dims(module: nn.Module, others: int) -> int:

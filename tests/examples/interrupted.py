@@ -1,7 +1,7 @@
 """examples/train.py, which sends itself a signal when a step is done.
 
 python -m tests.examples.interrupted SIGKILL 7 ...
-SIGTERM@1: only the process of rank 1.
+SIGTERM@1: only the process of rank 1. SIGTERM@all: all processes of its process group, as a scheduler may send it.
 """
 
 import os
@@ -20,5 +20,10 @@ def signal_itself(self: Training) -> None:
         os.kill(os.getpid(), getattr(signal, name))
 
 
-Training.after_step = signal_itself
+def signal_all(self: Training) -> None:
+    if self.position.step == int(step):
+        os.killpg(os.getpgrp(), getattr(signal, name))
+
+
+Training.after_step = signal_all if rank == "all" else signal_itself
 train.app(arguments)

@@ -65,7 +65,13 @@ def command(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [*start, "-m", *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=300
+        [*start, "-m", *arguments],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,  # a process group of its own, which can be sent signals
     )
 
 

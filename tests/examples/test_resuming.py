@@ -63,7 +63,7 @@ def test_three_processes_add_gradients_in_one_order(tmp_path: Path) -> None:
 
 def test_sigterm_writes_the_step_it_came_in(tmp_path: Path) -> None:
     whole, out = train(settings(), tmp_path / "whole"), tmp_path / "stopped"
-    stopped = command("tests.examples.interrupted", "SIGTERM", "8", *flags(settings(), out))
+    stopped = command("tests.examples.interrupted", "SIGTERM@all", "8", *flags(settings(), out, workers=1))
     assert stopped.returncode == 0, stopped.stderr
     assert "SIGTERM: stopped after step 8" in stopped.stdout
     assert checkpoint.read(out / "last.pt")["position"]["step"] == 8

@@ -12,6 +12,7 @@ import fusednorm
 from examples import train as command
 from examples.training import checkpoint
 from examples.training.settings import Recipe, Settings
+from fusednorm.modules.projection import Projection
 from tests.examples.runs import flags, settings, train, training
 
 
@@ -100,7 +101,7 @@ def test_decay_leaves_norms_and_biases_out(tmp_path: Path) -> None:
     decayed = {p for g in started.optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     for name, module in started.model.named_modules():
         for own, parameter in module.named_parameters(recurse=False):
-            plain = isinstance(module, (nn.Conv2d, nn.Linear)) and own == "weight"
+            plain = isinstance(module, (nn.Conv2d, nn.Linear, Projection)) and own == "weight"
             assert (parameter in decayed) == plain, f"{name}.{own}"
 
 
@@ -152,7 +153,8 @@ def test_command_line_says_what_is_wrong_in_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_compiled(tmp_path: Path) -> None:
-    chosen = settings(compile=True, epochs=1, crops_per_class=4, learning_rate=1e-4)
+    few: dict[str, Any] = {"epochs": 1, "crops_per_class": 4, "batch_size": 10, "learning_rate": 1e-4}
+    chosen = settings(compile=True, **few)
     history = train(chosen, tmp_path)["position"]["history"]
-    eager = train(settings(epochs=1, crops_per_class=4, learning_rate=1e-4), tmp_path / "eager")["position"]["history"]
+    eager = train(settings(**few), tmp_path / "eager")["position"]["history"]
     assert history[0]["train_loss"] == pytest.approx(eager[0]["train_loss"], rel=1e-2)
