@@ -77,8 +77,11 @@ def _weights(contents: Any, ema: bool) -> Mapping[str, Tensor]:
 
 def _build(name: str, recipe: str, fold: bool, weights: Mapping[str, Tensor], contents: Mapping[str, Any]) -> nn.Module:
     classes = contents.get("classes")
-    # Of a classifier the last entry is the last layer's bias.
-    count = len(classes) if classes is not None else len(list(weights.values())[-1])
+    vectors = [t for t in weights.values() if isinstance(t, Tensor) and t.dim() == 1]
+    if not vectors:
+        raise ValueError(f"checkpoint: expected a network's state, got one of {', '.join(weights) or 'nothing'}")
+    # Of a classifier the last one is the last layer's bias.
+    count = len(vectors[-1]) if classes is None else len(classes)
     network = zoo.build(name, num_classes=count)
     if recipe != "none":
         network = fusednorm.convert(network, recipe, fold=fold).model

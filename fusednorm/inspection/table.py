@@ -84,4 +84,9 @@ def _attention(layer: Layer) -> dict[str, str]:
 
 def _spread(t: Tensor) -> str:
     deviation = t.std().item() if t.numel() > 1 else 0.0
-    return f"{t.mean().item():.3f} ± {deviation:.3f}"
+    return f"{_number(t.mean().item())} ± {_number(deviation)}"
+
+
+def _number(value: float) -> str:
+    """What has hardly left 0 does not look like 0."""
+    return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"

@@ -76,6 +76,13 @@ def test_a_bare_state_dict_needs_to_be_told(tmp_path: Path) -> None:
     assert f"checkpoint: expected {MODEL} with recipe attentive" in output
 
 
+def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    code, output = plot(tmp_path / "other.pt", "--model", MODEL, "--recipe", "attentive")
+    assert code == 1
+    assert "checkpoint: expected a network's state, got one of epoch" in output
+
+
 def test_averaged_weights(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "last.pt", "switchable")
     code, output = plot(path, "--ema")
