@@ -10,6 +10,7 @@ from . import functional, mmcv_registry, norm_layers, official, recalibrations, 
 from ._version import __version__
 from .averaging import average_statistics
 from .engine import Backend, backends, use_backend
+from .inspection import inspect
 from .modules import (
     AttentiveBatchNorm1d,
     AttentiveBatchNorm2d,
@@ -78,6 +79,7 @@ __all__ = [
     "fold",
     "freeze",
     "functional",
+    "inspect",
     "norm_layers",
     "official",
     "parameter_groups",

@@ -47,7 +47,7 @@ def average_statistics(model: nn.Module, batches: Iterable[Any], pooled: bool = 
     # Compiled code would not call the hooks.
     with _frozen(model, layers), _looking_after_calls(model, layers), torch.compiler.set_stance("force_eager"):
         for batch in batches:
-            _call(model, batch)
+            call(model, batch)
             count += 1
             for layer in layers:
                 layer.look()
@@ -161,7 +161,8 @@ def _looking_after_calls(model: nn.Module, layers: list[_Watched]) -> Iterator[N
             handle.remove()
 
 
-def _call(model: nn.Module, batch: Any) -> None:
+def call(model: nn.Module, batch: Any) -> None:
+    """model of a batch: a tensor, a tuple or list of arguments, or a dict of keyword arguments."""
     if isinstance(batch, dict):
         model(**batch)
     elif isinstance(batch, (tuple, list)):

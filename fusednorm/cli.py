@@ -71,4 +71,24 @@ def build_app() -> "typer.Typer":
         for name in names or tables.TABLES:
             Console().print(tables.rendered(name, tables.counted(tables.entries(name), flops)))
 
+    @app.command()
+    def plot(
+        checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="One of examples/train.py, say.")],
+        out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("plots"),
+        model: Annotated[str | None, typer.Option(help="Name in torchvision or timm, if it does not say.")] = None,
+        recipe: Annotated[str | None, typer.Option(help="What it was converted by, if it does not say.")] = None,
+        fold: Annotated[bool | None, typer.Option("--fold/--no-fold", help="Likewise.")] = None,
+        batch: Annotated[str | None, typer.Option(help="An image, a folder of them, or 'textures'.")] = None,
+        size: Annotated[int | None, typer.Option(min=1, help="Pixels of an image's side.")] = None,
+        ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
+    ) -> None:
+        """Draw what a checkpoint's fused layers have learned, and with images what they do."""
+        _require("matplotlib")
+        from .inspection.command import run
+
+        try:
+            run(checkpoint, out, Console(), model, recipe, fold, batch, size, ema)
+        except (ValueError, ImportError) as error:
+            raise SystemExit(f"fusednorm: {error}") from None
+
     return app

@@ -1,11 +1,22 @@
 #include "replay.h"
 
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/Version.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/forward_grad.h>
 #include <torch/csrc/autograd/python_variable.h>
 
+#include <cmath>
+
 #include "function.h"
+
+#if defined(__x86_64__)
+#define FUSEDNORM_FMA [[gnu::target("avx2,fma")]]
+constexpr bool kAsksForFma = true;  // of the processor: the rest of this file is for any
+#else
+#define FUSEDNORM_FMA
+constexpr bool kAsksForFma = false;
+#endif
 
 namespace fusednorm {
 
@@ -46,16 +57,26 @@ const Tensor* tensor_of(py::handle object) {
   return THPVariable_CheckExact(object.ptr()) ? &THPVariable_Unpack(object.ptr()) : nullptr;
 }
 
+// torch's lerp_ to the last bit, so that it does not matter which calls were replayed: base + step*(now - old) rounded
+// once where its kernels have a fused multiply-add, twice where they don't.
+template <class To, class From>
+FUSEDNORM_FMA void move_fused(To* p, const From* q, int64_t count, To step, bool from_old) {
+  for (int64_t i = 0; i < count; ++i) p[i] = std::fma(step, To(q[i]) - p[i], from_old ? p[i] : To(q[i]));
+}
+
+template <class To, class From>
+void move_plainly(To* p, const From* q, int64_t count, To step, bool from_old) {
+  for (int64_t i = 0; i < count; ++i) p[i] = step * (To(q[i]) - p[i]) + (from_old ? p[i] : To(q[i]));
+}
+
 template <class To, class From>
 void move_values(const Tensor& old, const Tensor& now, double weight) {
   To* p = static_cast<To*>(old.data_ptr());
   const From* q = static_cast<const From*>(now.data_ptr());
-  const To w = To(weight), rest = To(1 - weight);
-  const int64_t count = old.numel();
-  if (std::abs(weight) < 0.5)
-    for (int64_t i = 0; i < count; ++i) p[i] += w * (To(q[i]) - p[i]);
-  else
-    for (int64_t i = 0; i < count; ++i) p[i] = To(q[i]) - (To(q[i]) - p[i]) * rest;
+  const bool from_old = std::abs(To(weight)) < To(0.5);
+  const To step = from_old ? To(weight) : To(weight) - To(1);
+  static const bool fused = !kAsksForFma || at::get_cpu_capability().starts_with("AVX");
+  (fused ? move_fused<To, From> : move_plainly<To, From>)(p, q, old.numel(), step, from_old);
 }
 
 // As old.lerp_(now, weight), past the dispatcher where both are in main memory.

@@ -26,6 +26,7 @@ PICTURES = (
     ("sklearn", "datasets/images/china.jpg"),
 )
 TRAIN_SHARE = 0.6
+CONTRAST = 4.0
 
 Picture = NDArray[np.float32]
 
@@ -46,6 +47,11 @@ class TextureTask:
         """The same crops at every call: all contenders and seeds are judged alike."""
         labels = np.repeat(np.arange(len(self.classes)), crops_per_class)
         return _crops(self.test, labels, size, np.random.default_rng(0)), torch.from_numpy(labels)
+
+
+def as_images(crops: Tensor) -> Tensor:
+    """Grey crops (N, 1, H, W) for networks of colour: (N, 3, H, W), values around 0, deviation about 1."""
+    return (crops * CONTRAST).expand(-1, 3, -1, -1)
 
 
 def load_task() -> TextureTask:
@@ -73,9 +79,14 @@ def _split(picture: Picture) -> tuple[Picture, Picture]:
     return picture[:, :border], picture[:, border:]
 
 
+def random_crop(region: Picture, size: int, rng: np.random.Generator) -> Picture:
+    """size x size from anywhere in the region, mirrored and relit at random."""
+    return _relight(_mirror(_crop(region, size, rng), rng), rng)
+
+
 def _crops(regions: list[Picture], labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> Tensor:
-    """One random crop of size x size for each label, mirrored and relit at random: (N, 1, size, size)."""
-    crops = [_relight(_mirror(_crop(regions[label], size, rng), rng), rng) for label in labels]
+    """One random crop for each label: (N, 1, size, size)."""
+    crops = [random_crop(regions[label], size, rng) for label in labels]
     return torch.from_numpy(np.stack(crops)[:, None])
 
 

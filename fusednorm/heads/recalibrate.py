@@ -59,14 +59,27 @@ class Attentive:
         norm_mean: Tensor | None,
         norm_var: Tensor | None,
     ) -> tuple[Tensor, Tensor, Statistics]:
+        weights, statistics = self.attention(planes, fc_weight, fc_bias, norm_weight, norm_bias, norm_mean, norm_var)
+        return weights @ weight, weights @ bias, statistics
+
+    def attention(
+        self,
+        planes: Planes,
+        fc_weight: Tensor,
+        fc_bias: Tensor | None,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        norm_mean: Tensor | None,
+        norm_var: Tensor | None,
+    ) -> tuple[Tensor, Statistics]:
+        """lambda (N, K), and the statistics of its BN."""
         a = self.source(planes.mean(), planes.v, planes.positions) @ fc_weight.t()
         if fc_bias is not None:
             a = a + fc_bias
         statistics: Statistics = ()
         if norm_weight is not None and norm_bias is not None:
             a, statistics = normed(a, norm_weight, norm_bias, norm_mean, norm_var, planes.pool)
-        weights = self.activate(a)
-        return weights @ weight, weights @ bias, statistics
+        return self.activate(a), statistics
 
     def source(self, m: Tensor, v: Tensor, positions: int) -> Tensor:
         """s, (N, C) or (N, 2C)."""

@@ -1,0 +1,23 @@
+"""Two processes with synchronized statistics train as one does with the batches of both."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples.training import checkpoint
+from tests.examples.runs import command, flags, settings, train
+
+
+def test_two_processes_with_synchronized_statistics(tmp_path: Path) -> None:
+    alike = {"recipe": "batch", "mixup": 0.0, "crops_per_class": 4, "epochs": 1, "ema": 0.5}
+    two, one = settings(**alike, batch_size=4, sync=True), settings(**alike, batch_size=8)
+    done = command("examples.train", *flags(two, tmp_path / "two"), processes=2)
+    assert done.returncode == 0, done.stderr
+    found, expected = checkpoint.read(tmp_path / "two" / "last.pt"), train(one, tmp_path / "one")
+    for weights in ("model", "ema"):
+        for name, value in expected[weights].items():
+            torch.testing.assert_close(found[weights][name], value, rtol=1e-3, atol=1e-4, msg=name)
+    (a,), (b,) = found["position"]["history"], expected["position"]["history"]
+    for name in ("train_loss", "loss", "ema_loss", "accuracy"):
+        assert a[name] == pytest.approx(b[name], rel=1e-3), name
