@@ -228,7 +228,7 @@ def check_act(act: str | None) -> None:
 
 def check_count(name: str, value: int) -> None:
     """A number of things of which there must be at least one."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")

@@ -10,22 +10,22 @@ from torch import Tensor
 from fusednorm.heads import AnyHead, ContextGate, Head
 
 from . import context, native, plain, spatial, whole_context
-from .backends import choose
+from .backends import assumed_constant, choose
 from .function import COMPOSED, Family, Spec, Tensors
 
 
 def normalize(
-    x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors
+    x: Tensor, residual: Tensor | None, head: AnyHead, act: str | None, tensors: Tensors, as_plain: bool = False
 ) -> tuple[Tensor, Tensors]:
     """act(recalibrated(x) + residual), and the statistics of the head (standardize.py, recalibrate.py).
 
-    Arguments have been checked. An empty x has no statistics: none are given.
+    Arguments have been checked. An empty x has no statistics: none are given. as_plain: in plain PyTorch's operations.
     """
     if x.numel() == 0:
         return _empty(x, residual, tensors), ()
     watched = transformed()
     # A function of the user's may hold parameters, which only autograd itself sees.
-    if watched or (isinstance(head, Head) and head.has_function):
+    if watched or as_plain or written_down() or (isinstance(head, Head) and head.has_function):
         result, found = plain.forward(x, residual, head, act or "identity", tensors)
         return result if watched else _like(result, x), tuple(t if t is None else t.detach() for t in found)
     spec = Spec(head, act or "identity", choose(x))
@@ -91,6 +91,16 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 def transformed() -> bool:
     """Whether torch.func's transforms or forward-mode differentiation are at work: neither knows the kernels."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def written_down() -> bool:
+    """Whether the call is being written down for those who don't know the kernels: ONNX, TorchScript's tracer."""
+    return torch.jit.is_tracing() or (torch.compiler.is_exporting() and _for_onnx())
+
+
+@assumed_constant
+def _for_onnx() -> bool:
+    return torch.onnx.is_in_onnx_export()
 
 
 def _empty(x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensor:

@@ -16,7 +16,12 @@ from .planes import Planes, Statistics
 
 ATTENTION_INPUTS = ("mean", "mean_std", "rsd")
 ATTENTION_ACTS = ("relu", "sigmoid", "softmax", "hsigmoid")
-ATTENTION_NORM_EPS = 1e-5
+
+
+def attention_norm_eps() -> float:
+    """A literal: a module's number would be an input of the compiler's graphs with dynamic shapes, for every layer the
+    same one, and nested graphs can't share inputs."""
+    return 1e-5
 
 
 @dataclass(frozen=True)
@@ -97,4 +102,4 @@ def normed(
         statistics = (mean, var * (N / max(N - 1, 1)))
     else:
         d = a - mean
-    return d * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics
+    return d * torch.rsqrt(var + attention_norm_eps()) * weight + bias, statistics

@@ -43,8 +43,12 @@ def run(
     residual: Tensor | None,
     act: str | None,
     inplace: bool = False,
+    as_plain: bool = False,
 ) -> Tensor:
-    """act(recalibrated(standardized(x)) + residual), x checked. An empty batch changes no statistics."""
+    """act(recalibrated(standardized(x)) + residual), x checked. An empty batch changes no statistics.
+
+    as_plain: of plain PyTorch's operations, where no gradient would come through the kernels' (engine.normalize).
+    """
     checks.check_residual(residual, x)
     checks.check_act(act)
     tensors = standardize.tensors + recalibrate.tensors
@@ -55,13 +59,13 @@ def run(
         weight, bias, *rest = recalibrate.tensors
         if inplace and residual is not None and may_be(residual, x):
             residual = residual.clone()  # the second layer adds it
-        z = run(x, standardize, Part(Affine(), (weight, bias)), None, None, inplace)
-        return run(z, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act, inplace)
+        z = run(x, standardize, Part(Affine(), (weight, bias)), None, None, inplace, as_plain)
+        return run(z, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act, inplace, as_plain)
     head = Head(standardize.head, recalibrate.head)
     if inplace:
         y, statistics = x, normalize_inplace(x, residual, head, act, tensors)
     else:
-        y, statistics = normalize(x, residual, head, act, tensors)
+        y, statistics = normalize(x, residual, head, act, tensors, as_plain)
     if x.numel() > 0:
         standardize.update(statistics[: head.updates])
         recalibrate.update(statistics[head.updates :])
