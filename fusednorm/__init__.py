@@ -8,7 +8,7 @@ x twice and write the result once, forward, with statistics, attention, residual
 
 from . import functional, official, recalibrations, standardizations
 from ._version import __version__
-from .averaging import average_statistics
+from .averaging import average_statistics, update_bn
 from .engine import Backend, backends, use_backend
 from .modules import (
     AttentiveBatchNorm1d,
@@ -74,5 +74,6 @@ __all__ = [
     "official",
     "recalibrations",
     "standardizations",
+    "update_bn",
     "use_backend",
 ]

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from .engine.activations import NAMES as ACTIVATIONS
+from .engine.entry import transformed
 from .heads import RESTRICTIONS
 from .heads.user import scale_and_shift
 
@@ -69,6 +71,16 @@ def check_running(name: str, mean: Tensor | None, var: Tensor | None, x: Tensor,
         check_parameter(name + which, t, x, shape)
         if t is not None and t.requires_grad:
             raise ValueError(f"{name}{which}: expected a buffer, got a tensor that requires grad")
+
+
+def check_update(old: Tensor, new: Tensor) -> None:
+    """Running statistics under vmap: theirs, too, if the batch's are."""
+    if transformed() and is_batchedtensor(new) and not is_batchedtensor(old):
+        raise RuntimeError(
+            "running statistics: expected one of each for every call under vmap, for training updates them in place, "
+            "got one for all; give each its own by torch.func.functional_call with stacked buffers, call the layer in "
+            "evaluation, or make it with track_running_stats=False"
+        )
 
 
 def check_statistic(option: str, value: str | None, known: Sequence[str], **tensors: Tensor | None) -> None:

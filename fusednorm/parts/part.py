@@ -30,6 +30,7 @@ class Part(NamedTuple):
         """In place. Neither side needs a gradient."""
         for old, new in zip(self.running, statistics, strict=False):
             if old is not None and new is not None:
+                checks.check_update(old, new)
                 weight = self.momentum.to(old.dtype) if isinstance(self.momentum, Tensor) else self.momentum
                 old.lerp_(new if new.dtype == old.dtype else new.to(old.dtype), weight)
         if self.counter is not None:
