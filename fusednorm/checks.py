@@ -186,6 +186,9 @@ def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ..
     compiling = torch.compiler.is_compiling()
     if x.numel() == 0 or (not compiling and id(head) in _checked_heads):
         return
+    if torch.is_inference_mode_enabled() and not compiling:  # whose tensors tell nothing
+        with torch.inference_mode(False):
+            return check_head(head, x, parameters)
     wide = torch.promote_types(x.dtype, torch.float32)
     planes = torch.ones(x.shape[:2], dtype=wide, device=x.device)
     lent = [_lent(t, wide) for t in parameters]

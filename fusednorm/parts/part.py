@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fusednorm import checks
@@ -88,4 +89,6 @@ def run_head(
         check_inplace(x, residual, tensors)
         normalize_inplace(x, residual, head, act, tensors)
         return x
-    return normalize(x, residual, head, act, tensors)[0]
+    # Exported to be trained, as far as can be seen: no gradient comes through exported kernels.
+    as_plain = torch.compiler.is_exporting() and getattr(head.function, "training", True)
+    return normalize(x, residual, head, act, tensors, as_plain)[0]

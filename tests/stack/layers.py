@@ -41,7 +41,9 @@ class OwnHead(nn.Module):
 
 def layer(kind: str, channels: int = 8, act: str | None = "relu") -> nn.Module:
     """A layer with random parameters and statistics."""
-    return fusednorm.FusedNorm(OwnHead(channels), act) if kind == OWN else pair(kind, 4, channels, act=act)[0]
+    if kind == OWN:
+        return fusednorm.FusedNorm(OwnHead(channels), act)
+    return pair(kind, 4, channels, act=act)[0]
 
 
 def maps(*shape: int) -> tuple[Tensor, Tensor]:

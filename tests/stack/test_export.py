@@ -44,10 +44,15 @@ def test_evaluation(kind, strict):
         assert any(name.startswith("fusednorm.") for name in operators(program))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def standardized(mean, var):
+    scale = torch.rsqrt(var + 1e-5)
+    return scale, -mean * scale
+
+
+@pytest.mark.parametrize("kind", [*KINDS, OWN, "filter response", "function"])
 def test_training(kind):
     """Exported in training mode a program can be trained: gradients and running statistics are the eager ones'."""
-    eager = layer(kind)
+    eager = fusednorm.FusedNorm(standardized, "silu") if kind == "function" else layer(kind)
     program = through_a_file(exported(copy.deepcopy(eager), *maps()))
     assert not any(name.startswith("fusednorm.") for name in operators(program))
     module, inputs = program.module(), maps(7, 8, 6, 5)

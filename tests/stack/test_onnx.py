@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import fusednorm
+from tests.cases import FURTHER, pair
 from tests.stack.layers import KINDS, OWN, layer, maps, network
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -82,9 +83,9 @@ def test_program(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS, OWN])
-def test_layer(kind, tmp_path):
-    eager = layer(kind).eval()
+@pytest.mark.parametrize("kind", FURTHER)
+def test_further_layers(kind, tmp_path):
+    eager = pair(kind, 4, 8)[0].eval()
     run = exported(eager, tmp_path / "layer.onnx", *maps())
     inputs = maps(7, 8, 6, 5)
     assert_same(run(*inputs), eager(*inputs).detach())
