@@ -186,7 +186,7 @@ def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ..
     compiling = torch.compiler.is_compiling()
     if x.numel() == 0 or (not compiling and id(head) in _checked_heads):
         return
-    if torch.is_inference_mode_enabled() and not compiling:  # whose tensors tell nothing
+    if not compiling and torch.is_inference_mode_enabled():  # whose tensors tell nothing
         with torch.inference_mode(False):
             return check_head(head, x, parameters)
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -241,7 +241,7 @@ def check_act(act: str | None) -> None:
         check_choice("act", act, ACTIVATIONS[1:], " or None")
 
 
-def check_count(name: str, value: int) -> None:
+def check_count(name: str, value: Any) -> None:
     """A number of things of which there must be at least one."""
     if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")

@@ -86,9 +86,7 @@ def network() -> Network:
         lambda c: fusednorm.AttentiveBatchNorm2d(c, 5, act="relu"),
         lambda c: fusednorm.RepresentativeBatchNorm2d(c, act="relu"),
         lambda c: fusednorm.SwitchableNorm2d(c, act="relu"),
-        lambda c: fusednorm.RecalibratedNorm(
-            standardizations.Batch(c), recalibrations.SqueezeExcite(c, 2), act="relu"
-        ),
+        lambda c: fusednorm.RecalibratedNorm(standardizations.Batch(c), recalibrations.SqueezeExcite(c, 2), act="relu"),
     )
 
 

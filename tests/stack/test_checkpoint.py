@@ -38,9 +38,7 @@ def test_network(reentrant, preserve):
     for model in (eager, kept):
         y = model.norm(model.stem(x))
         if model is eager:
-            y = checkpoint_sequential(
-                model.blocks, 2, y, use_reentrant=reentrant, preserve_rng_state=preserve
-            )
+            y = checkpoint_sequential(model.blocks, 2, y, use_reentrant=reentrant, preserve_rng_state=preserve)
         else:
             y = model.blocks(y)
         model.classes(y.mean((2, 3))).square().sum().backward()

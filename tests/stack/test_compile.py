@@ -23,8 +23,7 @@ def close(ours, theirs, *inputs):
     assert_same_step(ours, theirs, *inputs, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("kind", ["attentive batch", OWN])
+@pytest.mark.parametrize(("kind", "training"), [("attentive batch", True), ("attentive batch", False), (OWN, True)])
 def test_other_shapes(kind, training):
     """Batch and spatial size change: compiled once for the first, and once more for all others."""
     torch._dynamo.reset()

@@ -62,7 +62,7 @@ def test_training(kind):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
-@BOTH
+@pytest.mark.parametrize("strict", [pytest.param(True, id="strict", marks=pytest.mark.slow), False])
 def test_network(strict):
     eager, x = network().double(), torch.randn(4, 3, 8, 8).double()
     eager(x)

@@ -15,7 +15,9 @@ from tests.stack.layers import KINDS, OWN, layer
 
 WORLD = 2
 POLICIES = {"float32": None, "bfloat16": torch.bfloat16}
-CASES = [(kind, where, policy) for kind in (*KINDS, OWN, "torch's") for where in ("layer", "root") for policy in POLICIES]
+CASES = [
+    (kind, where, policy) for kind in (*KINDS, OWN, "torch's") for where in ("layer", "root") for policy in POLICIES
+]
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 

@@ -112,5 +112,5 @@ def test_vmap_in_training(kind):
 
 def test_inplace():
     module = fusednorm.GroupNorm(2, 8, inplace=True)
-    with pytest.raises(RuntimeError, match="inplace: expected no torch.func transform"):
+    with pytest.raises(RuntimeError, match=r"inplace: expected no torch\.func transform"):
         vmap(lambda x: module(x[None])[0])(torch.randn(4, 8, 6, 5))

@@ -73,7 +73,7 @@ def test_network(tmp_path):
 def test_program(tmp_path):
     """An exported program has our operators, which ONNX has not: it is to be made on the backend "torch"."""
     eager, x = layer("attentive batch").eval(), maps()[0]
-    with fusednorm.use_backend("torch"), torch.no_grad():
+    with fusednorm.use_backend("torch"):
         program = torch.export.export(eager, (x,))
     found = torch.onnx.export(program, (x,), dynamo=True, verbose=False)
     found.save(tmp_path / "program.onnx")

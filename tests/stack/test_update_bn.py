@@ -122,9 +122,7 @@ def test_nothing_to_do():
 def test_averaged_model(use_buffers):
     """An average of weights (EMA), of buffers too or not; then evaluated with statistics of its own."""
     model = network()
-    average = swa_utils.AveragedModel(
-        model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.5), use_buffers=use_buffers
-    )
+    average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.5), use_buffers=use_buffers)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     expected, expected_mean = None, None
     for x in images(3):
