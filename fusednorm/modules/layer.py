@@ -77,7 +77,8 @@ class _Called(nn.Module):
                 return recorded
         checks.check_input(x, self.channels, self.dims)
         standardize, recalibrate = self.standardization(x), self.recalibration(x)
-        trains_elsewhere = self.training and torch.compiler.is_exporting()  # no gradient comes through exported kernels
+        # Exported kernels have no gradient. (In this order: what is compiled does not depend on the mode.)
+        trains_elsewhere = torch.compiler.is_exporting() and self.training
         y = parts.run(x, standardize, recalibrate, residual, self.act, self.inplace, as_plain=trains_elsewhere)
         if recorded is False:
             self._record(x, standardize, recalibrate)
