@@ -8,7 +8,7 @@ x twice and write the result once, forward, with statistics, attention, residual
 
 from . import functional, mmcv_registry, norm_layers, official, recalibrations, standardizations
 from ._version import __version__
-from .averaging import average_statistics
+from .averaging import average_statistics, update_bn
 from .engine import Backend, backends, use_backend
 from .inspection import inspect
 from .modules import (
@@ -87,6 +87,7 @@ __all__ = [
     "revert",
     "standardizations",
     "unfreeze",
+    "update_bn",
     "use_backend",
 ]
 

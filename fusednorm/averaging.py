@@ -1,4 +1,5 @@
-"""Batch average: the running statistics of a frozen network, as Switchable Normalization's paper takes them."""
+"""Running statistics taken anew, over batches: of a frozen network, as Switchable Normalization's paper takes them, and
+of one whose weights were averaged."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def average_statistics(model: nn.Module, batches: Iterable[Any], pooled: bool = 
     section 3, "Inference") over a layer's calls, num_batches_tracked their number: a layer that is called twice a batch
     has two, an empty map counts as none. They are summed in float64 and rounded once, to the buffers' type. The layers
     are those with average="batch", or, where there are none, all fused layers with running statistics. Training and
-    evaluation modes are afterwards as they were.
+    evaluation modes are afterwards as they were. (update_bn is for averaged weights: torch's BatchNorms too, and the
+    network trains meanwhile.)
 
     Args:
         model: a network, or a layer.
@@ -169,3 +171,43 @@ def call(model: nn.Module, batch: Any) -> None:
         model(*batch)
     else:
         model(batch)
+
+
+@torch.no_grad()
+def update_bn(loader: Iterable[Any], model: nn.Module, device: torch.device | str | int | None = None) -> None:
+    """torch.optim.swa_utils.update_bn, which sees torch's BatchNorms alone, for fused layers and those.
+
+    Running statistics are reset and become cumulative averages over one pass of the loader, with the model in training
+    mode: what weights averaged by torch.optim.swa_utils.AveragedModel want before they are used. Momenta and modes are
+    afterwards as they were. SwitchableNorms with average="batch" take part, frozen layers (fusednorm.freeze) don't.
+    (average_statistics keeps all else of the network in evaluation.)
+
+    Args:
+        loader: batches: tensors, or tuples or lists whose first item is the model's input.
+        model: what is to be updated; without layers that have running statistics nothing is done.
+        device: where to move the input to; None: nowhere.
+    """
+    kinds = (RunningStatistics, nn.modules.batchnorm._BatchNorm)
+    layers = [m for m in model.modules() if isinstance(m, kinds) and not getattr(m, "frozen", False)]
+    if not layers:
+        return
+    modes = {m: m.training for m in model.modules()}
+    momenta = [layer.momentum for layer in layers]
+    by_batch = [layer for layer in layers if isinstance(layer, Switchable) and layer.average == "batch"]
+    try:
+        model.train()
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None
+        for layer in by_batch:
+            layer.average = "moving"
+        for batch in loader:
+            x = batch[0] if isinstance(batch, (tuple, list)) else batch
+            model(x if device is None else x.to(device))
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for layer in by_batch:
+            layer.average = "batch"
+        for module, training in modes.items():
+            module.training = training

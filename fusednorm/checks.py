@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from .engine.activations import NAMES as ACTIVATIONS
+from .engine.entry import transformed
 from .heads import RESTRICTIONS
 from .heads.user import scale_and_shift
 
@@ -69,6 +71,16 @@ def check_running(name: str, mean: Tensor | None, var: Tensor | None, x: Tensor,
         check_parameter(name + which, t, x, shape)
         if t is not None and t.requires_grad:
             raise ValueError(f"{name}{which}: expected a buffer, got a tensor that requires grad")
+
+
+def check_update(old: Tensor, new: Tensor) -> None:
+    """Running statistics under vmap: theirs, too, if the batch's are."""
+    if transformed() and is_batchedtensor(new) and not is_batchedtensor(old):
+        raise RuntimeError(
+            "running statistics: expected one of each for every call under vmap, for training updates them in place, "
+            "got one for all; give each its own by torch.func.functional_call with stacked buffers, call the layer in "
+            "evaluation, or make it with track_running_stats=False"
+        )
 
 
 def check_statistic(option: str, value: str | None, known: Sequence[str], **tensors: Tensor | None) -> None:
@@ -174,6 +186,9 @@ def check_head(head: Callable[..., Any], x: Tensor, parameters: tuple[Tensor, ..
     compiling = torch.compiler.is_compiling()
     if x.numel() == 0 or (not compiling and id(head) in _checked_heads):
         return
+    if not compiling and torch.is_inference_mode_enabled():  # whose tensors tell nothing
+        with torch.inference_mode(False):
+            return check_head(head, x, parameters)
     wide = torch.promote_types(x.dtype, torch.float32)
     planes = torch.ones(x.shape[:2], dtype=wide, device=x.device)
     lent = [_lent(t, wide) for t in parameters]
@@ -226,9 +241,9 @@ def check_act(act: str | None) -> None:
         check_choice("act", act, ACTIVATIONS[1:], " or None")
 
 
-def check_count(name: str, value: int) -> None:
+def check_count(name: str, value: Any) -> None:
     """A number of things of which there must be at least one."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")

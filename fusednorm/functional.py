@@ -361,20 +361,22 @@ def filter_response_norm(
     checks.check_parameter("threshold", threshold, x, (x.shape[1],))
     standardize = parts.filter_response(eps)
     affine = parts.affine(x, weight, bias)
+    as_plain = torch.compiler.is_exporting()  # whether to be trained is not known here
     if threshold is None:
-        return parts.run(x, standardize, affine, residual, None, inplace)
+        return parts.run(x, standardize, affine, residual, None, inplace, as_plain)
     if inplace:
         checks.check_residual(residual, x)
         check_inplace(x, residual, (weight, bias, threshold))
         return maximum_inplace(parts.run(x, standardize, affine, residual, None, inplace), threshold)
     wide = torch.promote_types(x.dtype, torch.float32)
     bias, threshold = bias.to(wide), threshold.to(wide)
-    z = parts.run(x, standardize, parts.affine(x, weight, bias), residual, None)
+    z = parts.run(x, standardize, parts.affine(x, weight, bias), residual, None, as_plain=as_plain)
     if wide == x.dtype:
         return maximum(z, threshold)
     # Before rounding: rounded values are often just the threshold, and the gradient is one or the other's.
     with torch.no_grad():
-        below = parts.run(x, standardize, parts.affine(x, weight, bias - threshold), residual, "relu") == 0
+        lowered = parts.affine(x, weight, bias - threshold)
+        below = parts.run(x, standardize, lowered, residual, "relu", as_plain=as_plain) == 0
     level = threshold.view(-1, *(1 for _ in x.shape[2:]))
     below = below | threshold.isnan().view(level.shape)  # a comparison would hide it
     return torch.where(below, level, z).to(x.dtype)

@@ -14,13 +14,17 @@ NAMES = ("identity", "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu")
 # With a residual, one bit a value (did the gradient pass whole?) serves these; the others need z again.
 MASKED = ("relu", "relu6", "leaky_relu")
 
-LEAKY_SLOPE = 0.01  # torch.nn.LeakyReLU's default
+
+def leaky_slope() -> float:
+    """torch.nn.LeakyReLU's default. A function, for the compiler: heads.recalibrate.attention_norm_eps."""
+    return 0.01
+
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
     "relu": F.relu,
     "relu6": F.relu6,
-    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE),
+    "leaky_relu": lambda z: F.leaky_relu(z, leaky_slope()),
     "silu": F.silu,
     "hardswish": F.hardswish,
     "gelu": F.gelu,
@@ -36,7 +40,7 @@ _INPLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
     "relu": torch.relu_,
     "relu6": lambda z: F.relu6(z, inplace=True),
-    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE, inplace=True),
+    "leaky_relu": lambda z: F.leaky_relu(z, leaky_slope(), inplace=True),
     "silu": lambda z: F.silu(z, inplace=True),
     "hardswish": lambda z: F.hardswish(z, inplace=True),
     "gelu": lambda z: z.copy_(F.gelu(z)),
@@ -59,7 +63,7 @@ def passes(z: Tensor, act: str) -> Tensor:
 
 def masked_gradient(dy: Tensor, bits: Tensor, act: str) -> Tensor:
     """dy * act'(z) from the bits of `passes`."""
-    return torch.where(bits, dy, dy * LEAKY_SLOPE if act == "leaky_relu" else 0.0)
+    return torch.where(bits, dy, dy * leaky_slope() if act == "leaky_relu" else 0.0)
 
 
 def gradient(dy: Tensor, z: Tensor, act: str) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fusednorm.heads import AnyHead, ContextGate, Head
 
 from . import context, native, plain, spatial, whole_context
-from .backends import choose
+from .backends import assumed_constant, choose
 from .function import COMPOSED, Family, Spec, Tensors
 from .synchronized import Peers
 
@@ -23,11 +23,12 @@ def normalize(
     tensors: Tensors,
     group: Peers | None = None,
     halves: tuple[bool, bool] = (False, False),
+    as_plain: bool = False,
 ) -> tuple[Tensor, Tensors]:
     """act(recalibrated(x) + residual), and the statistics of the head (standardize.py, recalibrate.py).
 
     Arguments have been checked; group and halves as in Spec. An empty x has no statistics: none are given. With a
-    group there always are, and after them the number of samples that they are of.
+    group there always are, and after them the number of samples that they are of. as_plain: in PyTorch's operations.
     """
     if x.numel() == 0 and group is None:
         return _empty(x, residual, tensors), ()
@@ -40,18 +41,21 @@ def normalize(
             )
         if x.numel() == 0:
             x, residual, shape = _no_samples(x), None if residual is None else _no_samples(residual), x.shape
-            y, statistics = _normalize(x, residual, Spec(head, act or "identity", "torch", group, halves), tensors)
+            spec = Spec(head, act or "identity", "torch", group, halves)
+            y, statistics = _normalize(x, residual, spec, tensors, as_plain)
             return y.reshape(shape), statistics
     elif watched:
         y, found = plain.forward(x, residual, head, act or "identity", tensors)
         return y, _detached(found)
-    return _normalize(x, residual, Spec(head, act or "identity", choose(x), group, halves), tensors)
+    return _normalize(x, residual, Spec(head, act or "identity", choose(x), group, halves), tensors, as_plain)
 
 
-def _normalize(x: Tensor, residual: Tensor | None, spec: Spec, tensors: Tensors) -> tuple[Tensor, Tensors]:
+def _normalize(
+    x: Tensor, residual: Tensor | None, spec: Spec, tensors: Tensors, as_plain: bool
+) -> tuple[Tensor, Tensors]:
     head = spec.head
     # A function of the user's may hold parameters, which only autograd itself sees.
-    if isinstance(head, Head) and head.has_function:
+    if as_plain or written_down() or (isinstance(head, Head) and head.has_function):
         result, found = plain.with_statistics(x, residual, spec, tensors)
         return _like(result, x), _detached(found)
     inputs = (x, residual, *tensors)
@@ -133,6 +137,16 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 def transformed() -> bool:
     """Whether torch.func's transforms or forward-mode differentiation are at work: neither knows the kernels."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def written_down() -> bool:
+    """Whether the call is being written down for those who don't know the kernels: ONNX, TorchScript's tracer."""
+    return torch.jit.is_tracing() or (torch.compiler.is_exporting() and _for_onnx())
+
+
+@assumed_constant
+def _for_onnx() -> bool:
+    return torch.onnx.is_in_onnx_export()
 
 
 def _empty(x: Tensor, residual: Tensor | None, tensors: Tensors) -> Tensor:

@@ -17,7 +17,7 @@ from .entry import transformed
 
 def maximum(z: Tensor, level: Tensor) -> Tensor:
     """z (N, C, *positions) and level (C), both float32 or float64. Where they are equal the gradient is level's."""
-    if transformed():
+    if transformed() or torch.compiler.is_exporting():  # a Function's gradient would not be exported
         column = _column(z, level)
         return torch.where(z <= column, column, z)
     y: Tensor = _Maximum.apply(z, level)

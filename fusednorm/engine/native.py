@@ -30,7 +30,7 @@ from fusednorm.heads import (
     StyleRecalibration,
     Switchable,
 )
-from fusednorm.heads.recalibrate import ATTENTION_NORM_EPS
+from fusednorm.heads.recalibrate import attention_norm_eps
 
 from .backends import kernel
 from .function import Spec, Tensors, family
@@ -137,7 +137,7 @@ def _scalars(head: Head) -> tuple[int | float | bool, ...]:
         source_eps = then.eps
     kinds = STANDARDIZATIONS[type(part)][0], RECALIBRATIONS[type(then)][0]
     own = (kinds[0], groups, scopes, unbiased, center_std, part.eps)
-    return (*own, kinds[1], source, gate, source_eps, ATTENTION_NORM_EPS)
+    return (*own, kinds[1], source, gate, source_eps, attention_norm_eps())
 
 
 def native_forward(

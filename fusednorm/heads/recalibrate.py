@@ -17,7 +17,12 @@ from .samples import Pool
 
 ATTENTION_INPUTS = ("mean", "mean_std", "rsd")
 ATTENTION_ACTS = ("relu", "sigmoid", "softmax", "hsigmoid")
-ATTENTION_NORM_EPS = 1e-5
+
+
+def attention_norm_eps() -> float:
+    """A literal: a module's number would be an input of the compiler's graphs with dynamic shapes, for every layer the
+    same one, and nested graphs can't share inputs."""
+    return 1e-5
 
 
 @dataclass(frozen=True)
@@ -118,4 +123,4 @@ def normed(
         mean, var = batch.mean, batch.var
         statistics = (mean[0], batch.unbiased()[0])
     d = a - mean
-    return d * torch.rsqrt(var + ATTENTION_NORM_EPS) * weight + bias, statistics
+    return d * torch.rsqrt(var + attention_norm_eps()) * weight + bias, statistics

@@ -73,7 +73,7 @@ def _check_result(name: str, t: Tensor, planes: torch.Size) -> None:
     if t.is_complex():
         raise TypeError(f"head: expected {name} to be real, got {str(t.dtype).removeprefix('torch.')}")
     ends = zip(reversed(t.shape), reversed(planes), strict=False)
-    if t.dim() > 2 or any(ours not in (1, theirs) for ours, theirs in ends):
+    if t.dim() > 2 or any(ours != 1 and ours != theirs for ours, theirs in ends):
         raise ValueError(f"head: expected {name} to broadcast to {tuple(planes)}, got shape {tuple(t.shape)}")
 
 

@@ -77,7 +77,9 @@ class Called(nn.Module):
                 return recorded
         checks.check_input(x, self.channels, self.dims)
         standardize, recalibrate = self.standardization(x), self.recalibration(x)
-        y = parts.run(x, standardize, recalibrate, residual, self.act, self.inplace)
+        # Exported kernels have no gradient. (In this order: what is compiled does not depend on the mode.)
+        trains_elsewhere = torch.compiler.is_exporting() and self.training
+        y = parts.run(x, standardize, recalibrate, residual, self.act, self.inplace, as_plain=trains_elsewhere)
         if recorded is False:
             self._record(x, standardize, recalibrate)
         return y

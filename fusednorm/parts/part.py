@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fusednorm import checks
@@ -33,6 +34,7 @@ class Part(NamedTuple):
         momentum = self.momentum if happened is None else self.momentum * happened
         for old, new in zip(self.running, statistics, strict=False):
             if old is not None and new is not None:
+                checks.check_update(old, new)
                 weight = momentum.to(old.dtype) if isinstance(momentum, Tensor) else momentum
                 old.lerp_(new if new.dtype == old.dtype else new.to(old.dtype), weight)
         if self.counter is not None:
@@ -46,8 +48,12 @@ def run(
     residual: Tensor | None,
     act: str | None,
     inplace: bool = False,
+    as_plain: bool = False,
 ) -> Tensor:
-    """act(recalibrated(standardized(x)) + residual), x checked. An empty batch changes no statistics."""
+    """act(recalibrated(standardized(x)) + residual), x checked. An empty batch changes no statistics.
+
+    as_plain: of plain PyTorch's operations, where no gradient would come through the kernels' (engine.normalize).
+    """
     checks.check_residual(residual, x)
     checks.check_act(act)
     tensors = standardize.tensors + recalibrate.tensors
@@ -58,14 +64,14 @@ def run(
         weight, bias, *rest = recalibrate.tensors
         if inplace and residual is not None and may_be(residual, x):
             residual = residual.clone()  # the second layer adds it
-        z = run(x, standardize, Part(Affine(), (weight, bias)), None, None, inplace)
-        return run(z, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act, inplace)
+        z = run(x, standardize, Part(Affine(), (weight, bias)), None, None, inplace, as_plain)
+        return run(z, Part(Identity()), Part(recalibrate.head, (None, None, *rest)), residual, act, inplace, as_plain)
     head, group = Head(standardize.head, recalibrate.head), _common_group(standardize, recalibrate)
     halves = (standardize.group is not None, recalibrate.group is not None)
     if inplace:
         y, statistics = x, normalize_inplace(x, residual, head, act, tensors, group, halves)
     else:
-        y, statistics = normalize(x, residual, head, act, tensors, group, halves)
+        y, statistics = normalize(x, residual, head, act, tensors, group, halves, as_plain)
     happened = None
     if group is not None:  # of how many samples
         statistics, (seen,) = statistics[:-1], statistics[-1:]
@@ -105,4 +111,6 @@ def run_head(
         check_inplace(x, residual, tensors)
         normalize_inplace(x, residual, head, act, tensors)
         return x
-    return normalize(x, residual, head, act, tensors)[0]
+    # Exported to be trained, as far as can be seen: no gradient comes through exported kernels.
+    as_plain = torch.compiler.is_exporting() and getattr(head.function, "training", True)
+    return normalize(x, residual, head, act, tensors, as_plain=as_plain)[0]
