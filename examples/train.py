@@ -36,6 +36,7 @@ def main(
     ),
     recipe: Annotated[Recipe, option("Which fused layers take the BatchNorms' places.", NETWORK)] = Recipe.attentive,
     fold: Annotated[bool, option("Fold ReLUs and residual additions into the layers.", NETWORK)] = DEFAULT.fold,
+    preserve: Annotated[bool, option("Start as the network with BatchNorm would.", NETWORK)] = DEFAULT.preserve,
     sync: Annotated[bool, option("Statistics over the batches of all processes.", NETWORK)] = DEFAULT.sync,
     data: Annotated[
         Path | None,
@@ -90,6 +91,7 @@ def main(
             model=model,
             recipe=recipe.value,
             fold=fold,
+            preserve=preserve,
             data=None if data is None else str(data.resolve()),
             size=size,
             crops_per_class=crops_per_class,

@@ -17,7 +17,7 @@ def build(settings: Settings, num_classes: int) -> tuple[nn.Module, str]:
     model = zoo.build(settings.model, num_classes=num_classes)
     report = "as it is"
     if settings.recipe != "none":
-        conversion = fusednorm.convert(model, settings.recipe, fold=settings.fold)
+        conversion = fusednorm.convert(model, settings.recipe, fold=settings.fold, preserve=settings.preserve)
         model, report = conversion.model, str(conversion.report)
     if settings.sync:
         model = fusednorm.convert_sync(model)

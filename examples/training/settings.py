@@ -31,6 +31,8 @@ class Settings:
     model: str = "resnet18"
     recipe: str = "attentive"
     fold: bool = True
+    preserve: bool = False
+    """Start as the network with BatchNorm would. Without, AN multiplies by about K/2 at first, as in its paper."""
 
     data: str | None = None
     """A folder with train/ and val/, a folder a class in each; None: the pictures of demo/data.py."""

@@ -36,6 +36,17 @@ def test_recipes_put_fused_layers_in(tmp_path: Path, recipe: str) -> None:
     assert any(type(m).__module__.startswith("fusednorm.modules") for m in model.modules())
 
 
+def test_a_preserved_network_starts_as_with_batch_norm(tmp_path: Path) -> None:
+    plain, kept, own = (
+        training(settings(recipe=recipe, preserve=preserve), tmp_path / str(i)).model.eval()
+        for i, (recipe, preserve) in enumerate([("batch", False), ("attentive", True), ("attentive", False)])
+    )
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(kept(x), plain(x), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(own(x), plain(x), rtol=1e-2)
+
+
 def test_no_recipe_leaves_the_network(tmp_path: Path) -> None:
     model = training(settings(recipe="none"), tmp_path).model
     assert not any(type(m).__module__.startswith("fusednorm") for m in model.modules())
