@@ -70,5 +70,5 @@ def register_where_installed() -> None:
     try:
         if importlib.util.find_spec("mmcv") is not None:
             register(importlib.import_module("mmengine.registry").MODELS)
-    except (ImportError, AttributeError, ValueError):
-        pass
+    except Exception:  # ours is to be imported all the same
+        return

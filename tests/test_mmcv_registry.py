@@ -78,7 +78,7 @@ def test_import_registers_where_mmcv_is_installed(tmp_path, broken):
     (tmp_path / "mmcv/__init__.py").touch()
     (tmp_path / "mmengine/registry").mkdir(parents=True)
     (tmp_path / "mmengine/__init__.py").touch()
-    (tmp_path / "mmengine/registry/__init__.py").write_text("import nothing_there" if broken else STAND_IN)
+    (tmp_path / "mmengine/registry/__init__.py").write_text("raise RuntimeError('broken')" if broken else STAND_IN)
     script = """
         import sys; sys.path.insert(0, sys.argv[1])
         import fusednorm

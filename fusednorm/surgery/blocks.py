@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from .norms import CONVOLUTIONS, LAYERS, layers
+from .tracing import trace
 
 ADDITIONS = (operator.add, operator.iadd, torch.add)
 ADDITION_METHODS = ("add", "add_")
@@ -47,13 +48,6 @@ def find(model: nn.Module) -> list[Block]:
     read = {name: _read(model.get_submodule(name)) for name in names}
     stages = _stages(model, names)
     return [Block(name, stages[name], *read[name]) for name in names]
-
-
-class BlockTracer(fx.Tracer):
-    """Sees normalizations, convolutions and all that has no normalization inside as one call."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*LAYERS, *CONVOLUTIONS)) or next(layers(m), None) is None
 
 
 def is_addition(node: fx.Node) -> bool:
@@ -91,7 +85,7 @@ def _is_unit(module: nn.Module) -> bool:
 
 def _adds(module: nn.Module) -> bool:
     try:
-        graph = BlockTracer().trace(module)
+        graph = trace(module)
     except Exception:  # whatever a network's own code raises for a stand-in of a tensor
         return False
     return any(is_addition(node) and len(node.all_input_nodes) == 2 for node in graph.nodes)
@@ -116,7 +110,7 @@ def _channels(block: nn.Module) -> int:
 def _read(block: nn.Module) -> tuple[tuple[str, ...], str | None, tuple[str, ...], str | None]:
     """main, spatial, shortcut and why of a Block."""
     try:
-        graph = BlockTracer().trace(block)
+        graph = trace(block)
     except Exception as error:  # as above
         own = dict(layers(block))
         steps = [(name, m) for name, m in block.named_modules() if name in own or isinstance(m, CONVOLUTIONS)]

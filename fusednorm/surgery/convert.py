@@ -18,7 +18,8 @@ from .norms import CONVOLUTIONS, LAYERS, UnplacedError, layers
 from .places import Place, places
 from .recipes import RECIPES, WHERE, Recipe
 from .report import Report, Row
-from .undo import Undo
+from .tracing import has_hooks
+from .undo import Undo, check_not_frozen
 
 Choice = Callable[[str, nn.Module], "nn.Module | None"]
 
@@ -85,13 +86,18 @@ def convert(
     Returns:
         Conversion(model, report). Weights and statistics are carried over where they have a meaning: all of
         BatchNorm's, but for the weight and bias of Attentive Normalization. The rest starts as the layer's own.
+        Parameters are new ones: make the optimizer afterwards, and DistributedDataParallel.
 
     Raises:
         TypeError: a model or recipe of another kind, an option that the layer does not have.
-        ValueError: an unknown recipe, place or stage, no place at all, a wrong option; nothing is changed then.
+        ValueError: an unknown recipe, place or stage, no place at all, a wrong option, a network that is wrapped in
+            DistributedDataParallel or has frozen parts; nothing is changed then.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__name__}")
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ValueError("model: expected a network, got DistributedDataParallel, which would not know new parameters")
+    check_not_frozen(model)
     if dry_run:
         with torch.random.fork_rng(devices=[]):
             again = functools.partial(convert, where=where, stages=stages, only=only, preserve=preserve, fold=fold)
@@ -227,6 +233,7 @@ def _planned(
             plan.left.append(Row(place.name, place.stage, described(old), "", str(error)))
         else:
             plan.add(place.name, place.stage, old, new)
+            plan.notes += [f"{place.name}: its hooks stay behind"] if has_hooks(old) else []
     if not plan.new:
         raise ValueError(f"model: expected a place for {title!r}, at {plan.left[0].name!r}: {plan.left[0].note}")
     plan.notes += _notes(model, found)
@@ -266,7 +273,10 @@ def _notes(model: nn.Module, found: list[blocks.Block]) -> list[str]:
     other = Counter(
         type(m).__name__
         for m in model.modules()
-        if "Norm" in type(m).__name__ and not isinstance(m, LAYERS) and next(m.children(), None) is None
+        if "Norm" in type(m).__name__
+        and not isinstance(m, LAYERS)
+        and next(m.children(), None) is None
+        and not type(m).__module__.startswith("torch.nn.utils.")
     )
     return notes + [f"not looked at: {count} of {name}" for name, count in other.items()]
 

@@ -2,14 +2,15 @@
 
 Within a block its forward is rewritten, as a torch.fx graph; in what is between blocks the layer takes over the
 activation, and an identity stands in that module's place. Each folded block is run beside the one it was, in evaluation
-on random maps, and stays as it was where they differ.
+on random maps (on the meta device its shapes), and stays as it was where they differ.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, fx, nn
 
 from . import blocks
 from .norms import CONVOLUTIONS, UnplacedError, activation
+from .tracing import OutlineTracer, copied, has_hooks, trace_alike
 from .undo import Undo
 
 _FUNCTIONS: dict[Any, str] = {
@@ -44,7 +46,9 @@ class Folded:
 def fold_into(model: nn.Module, names: list[str], undo: Undo) -> Folded:
     """Fold what follows the layers `names` into them, where it gives the same."""
     result = Folded()
-    waiting = {name for name in names if takes(model.get_submodule(name))}
+    places = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
+    # What stands in several places is followed by several things.
+    waiting = {name for name in names if takes(m := model.get_submodule(name)) and places[id(m)] == 1}
     for block in blocks.find(model):
         # The main path's last first: it takes the addition, which the shortcut's could take as well.
         inner = [name for name in (*reversed(block.main), *block.shortcut) if f"{block.name}.{name}" in waiting]
@@ -52,7 +56,7 @@ def fold_into(model: nn.Module, names: list[str], undo: Undo) -> Folded:
         if inner:
             _fold_block(model, block.name, inner, undo, result)
     if waiting:
-        _fold_between(model, waiting, undo, result)
+        _fold_between(model, waiting, places, undo, result)
     return result
 
 
@@ -64,21 +68,24 @@ def takes(layer: nn.Module) -> bool:
 def _fold_block(model: nn.Module, name: str, layers: list[str], undo: Undo, result: Folded) -> None:
     block = model.get_submodule(name)
     try:
-        graph = _trace(block)
-        steps = {own: found for own in layers if (found := _following(block, graph, own)) is not None}
-        if not steps:
+        if len(inspect.signature(block.forward).parameters) != 1:  # a graph would know the others' defaults alone
+            raise ValueError("its forward takes more than one argument")
+        if has_hooks(block):
+            raise ValueError("it has hooks")
+        graph = trace_alike(block)
+        if all(_following(block, graph, own) is None for own in layers):
             return
         called = _called(block, graph)
     except Exception as error:  # whatever the block's own code raises for a stand-in of a tensor
         result.left.append(f"{name}: nothing folded: {_said(error)}")
         return
     folded: dict[str, str] = {}
-    for own in steps:
-        now = _following(block, graph, own)  # what is there after the ones before
-        if now is not None:
-            now.rewrite(graph)
-            folded[own] = str(now)
-            block.get_submodule(own).act = now.act  # type: ignore[assignment]
+    for own in layers:
+        steps = _following(block, graph, own)  # of what the ones before have left
+        if steps is not None:
+            steps.rewrite(graph)
+            folded[own] = str(steps)
+            block.get_submodule(own).act = steps.act  # type: ignore[assignment]
     new = _module(block, graph)
     problem = _differs(new, called)
     if problem:
@@ -86,70 +93,36 @@ def _fold_block(model: nn.Module, name: str, layers: list[str], undo: Undo, resu
             block.get_submodule(own).act = None  # type: ignore[assignment]
         result.left.append(f"{name}: nothing folded, {problem}")
         return
+    undo.fold(block.get_submodule(own) for own in folded)
     undo.replace(model, name, new)
     result.notes |= {f"{name}.{own}": said for own, said in folded.items()}
 
 
-def _fold_between(model: nn.Module, names: set[str], undo: Undo, result: Folded) -> None:
-    """Activations that are modules called once, right after a layer, anywhere in the network's own forward."""
+def _fold_between(model: nn.Module, names: set[str], places: Counter[int], undo: Undo, result: Folded) -> None:
+    """Activations that are modules of one place, called once, right after a layer, in the network's own forward."""
     try:
-        graph = _Outline().trace(model)
+        graph = trace_alike(model, OutlineTracer)
     except Exception as error:  # as above
         what = f"{', '.join(sorted(names))}: nothing folded"
-        result.left.append(f"{what}, the network's forward can't be traced: {_said(error)}")
+        result.left.append(f"{what}, in the network's own forward: {_said(error)}")
         return
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     for name in sorted(names):
         node = _only_call(graph, name)
         user = None if node is None else _only_user(node)
-        if user is None or user.op != "call_module" or calls[str(user.target)] != 1 or calls[name] != 1:
+        if user is None or user.op != "call_module" or _only_call(graph, str(user.target)) is None:
+            continue
+        following = model.get_submodule(str(user.target))
+        if places[id(following)] != 1 or has_hooks(following):
             continue
         try:
-            act = activation(model.get_submodule(str(user.target)))
+            act = activation(following)
         except UnplacedError:
             continue
         if act is not None:
+            undo.fold([model.get_submodule(name)])
             model.get_submodule(name).act = act  # type: ignore[assignment]
             undo.replace(model, str(user.target), nn.Identity())
             result.notes[name] = f"+ {act}"
-
-
-class _Outline(blocks.BlockTracer):
-    """Sees a block as one call."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, fx.GraphModule)
-
-
-def _trace(block: nn.Module) -> fx.Graph:
-    """The graph, the same in training and evaluation.
-
-    Raises:
-        ValueError: it is not, or the block takes more than one argument, of which a graph would know the default alone.
-    """
-    if len(inspect.signature(block.forward).parameters) != 1:
-        raise ValueError("its forward takes more than one argument")
-    graphs = []
-    for mode in (True, False):
-        with _mode(block, mode):
-            graphs.append(blocks.BlockTracer().trace(block))
-    if graphs[0].python_code("self").src != graphs[1].python_code("self").src:
-        raise ValueError("its forward is another in training than in evaluation")
-    return graphs[0]
-
-
-@contextlib.contextmanager
-def _mode(module: nn.Module, training: bool) -> Iterator[None]:
-    modes = {m: m.training for m in module.modules()}
-    module.train(training)
-    try:
-        yield
-    finally:
-        for m, before in modes.items():
-            m.training = before
 
 
 @dataclass
@@ -167,8 +140,11 @@ class _Steps:
 
     def rewrite(self, graph: fx.Graph) -> None:
         with graph.inserting_before(self.addition or self.rest[-1]):  # there the residual is known
-            arguments = (self.call.args[0], *([self.residual] if self.residual else []))
-            new = graph.call_module(str(self.call.target), arguments)
+            arguments = [self.call.args[0]]
+            if self.residual:
+                # Under autocast a convolution's output is of another type than what comes around it.
+                arguments.append(graph.call_method("type_as", (self.residual, self.call.args[0])))
+            new = graph.call_module(str(self.call.target), tuple(arguments))
         self.rest[-1].replace_all_uses_with(new)
         for node in (*reversed(self.rest), self.call):
             graph.erase_node(node)
@@ -230,49 +206,67 @@ def _act(block: nn.Module, node: fx.Node) -> str | None:
     return _FUNCTIONS.get(node.target) if node.op == "call_function" and len(node.args) == 1 else None
 
 
-def _module(block: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """The block with another forward: the same submodules in the same order, and whatever else it has."""
+class FoldedBlock(fx.GraphModule):
+    """A block with another forward: the same submodules in the same order, and whatever else it has."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        new: Any = super().__deepcopy__(memo)  # of what the graph calls alone
+        _take_over(new, copy.deepcopy({name: vars(self)[name] for name in _kept(self)}, memo))
+        return new
+
+
+def _module(block: nn.Module, graph: fx.Graph) -> FoldedBlock:
     graph.lint()
-    new = fx.GraphModule(block, graph, type(block).__name__)
-    for name in ("_modules", "_parameters", "_buffers"):
-        new.__dict__[name] = dict(block.__dict__[name])
-    new.__dict__ |= {name: value for name, value in block.__dict__.items() if name not in new.__dict__}
-    new.training = block.training
+    new = FoldedBlock(block, graph, type(block).__name__)
+    _take_over(new, {name: vars(block)[name] for name in _kept(block)})
     return new
 
 
-def _called(block: nn.Module, graph: fx.Graph) -> list[tuple[Any, Tensor]] | None:
-    """What the block gives for random maps, a map and a list of one, in evaluation; None on the meta device.
+def _kept(module: nn.Module) -> list[str]:
+    own = [name for name in vars(module) if not name.startswith("_") and name not in ("graph", "meta", "code")]
+    return [*own, "_modules", "_parameters", "_buffers"]
+
+
+def _take_over(module: nn.Module, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        vars(module)[name] = dict(value) if name in ("_modules", "_parameters", "_buffers") else value
+
+
+def _called(block: nn.Module, graph: fx.Graph) -> list[tuple[Any, Tensor]]:
+    """What the block gives for random maps, a map and a list of one, in evaluation.
 
     Raises:
         ValueError: it takes neither, of the channels that its first layer has or twice as many (where it takes a part).
     """
     weight = next(m for m in block.modules() if isinstance(m, CONVOLUTIONS)).weight
-    if weight.is_meta:
-        return None
     positions, generator = [8 for _ in weight.shape[2:]], torch.Generator().manual_seed(0)
     results: list[tuple[Any, Tensor]] = []
     for channels in (_channels(block, graph), 2 * _channels(block, graph)):
-        x = torch.randn((2, channels, *positions), generator=generator).to(weight)
+        x = torch.randn((2, channels, *positions), generator=generator, device="cpu").to(weight)
         for wrap in (lambda t: t, lambda t: [t]):
-            with _mode(block, False), torch.no_grad(), contextlib.suppress(TypeError, RuntimeError, AttributeError):
-                y = block(wrap(x.clone()))
+            with torch.no_grad(), contextlib.suppress(TypeError, RuntimeError, AttributeError):
+                y = copied(block).eval()(wrap(x.clone()))
                 results += [(wrap(x), y)] if isinstance(y, Tensor) else []
         if results:
             return results
     raise ValueError("it takes no map that it could be tried with")
 
 
-def _differs(after: nn.Module, called: list[tuple[Any, Tensor]] | None) -> str | None:
+def _differs(after: nn.Module, called: list[tuple[Any, Tensor]]) -> str | None:
     """Why the results are others, None where they are not. Of a map and a list of one either will do."""
     problem: str | None = None
-    for argument, expected in called or ():
+    for argument, expected in called:
+        own = copied(after).eval()
         try:
-            with _mode(after, False), torch.no_grad():
-                found = type(after).forward(after, argument)  # GraphModule's own call prints errors
+            with torch.no_grad():
+                found = type(own).forward(own, argument)  # GraphModule's own call prints errors
         except Exception as error:  # whatever the block's own code raises
             problem = _said(error)
             continue
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            return f"it gives {found.dtype} {tuple(found.shape)} for {expected.dtype} {tuple(expected.shape)}"
+        if expected.is_meta:
+            return None
         largest, off = expected.abs().max().item(), (found - expected).abs().max().item()
         if not off <= 32 * torch.finfo(expected.dtype).eps * max(largest, 1.0):
             return f"results differ by {off:.2g} of {largest:.2g}"

@@ -13,9 +13,7 @@ from fusednorm.modules.batch_norm import RunningStatistics
 from . import blocks
 from .layers import build
 from .norms import TORCH_BATCH, UnplacedError, layers
-from .undo import put
-
-_RECORD = "_fusednorm_frozen"
+from .undo import FROZEN, put
 
 
 def freeze(model: nn.Module, *what: str) -> nn.Module:
@@ -47,7 +45,7 @@ def freeze(model: nn.Module, *what: str) -> nn.Module:
     ours = {full: _ours(full, m) for name in (*norms, *whole) for full, m in _batch_norms(model, name)}
     for name, new in ours.items():
         put(model, name, new)
-    record = model.__dict__.setdefault(_RECORD, [])
+    record = model.__dict__.setdefault(FROZEN, [])
     for name in norms:
         layer = model.get_submodule(name)
         halves = (layer.standardize, layer.recalibrate) if isinstance(layer, RecalibratedNorm) else (layer,)
@@ -65,7 +63,7 @@ def unfreeze(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: there is nothing that it froze.
     """
-    record = model.__dict__.pop(_RECORD, None)
+    record = model.__dict__.pop(FROZEN, None)
     if not record:
         raise ValueError("model: expected one that fusednorm.freeze has frozen, this one it has not")
     for module, name in record:

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from fusednorm.modules.layer import Recalibration, Standardization
 from fusednorm.modules.projection import Projection
 
 from .norms import LAYERS
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_NORMALIZATIONS = (*LAYERS, nn.LayerNorm, nn.RMSNorm, *_INSTANCE)
+_NORMALIZATIONS = (*LAYERS, Standardization, Recalibration, nn.LayerNorm, nn.RMSNorm, *_INSTANCE)
 _WEIGHTED = (Projection, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -39,7 +40,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         if not isinstance(module, _WEIGHTED)
         for p in module.parameters(recurse=False)
     }
-    exempt |= {id(p) for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+    exempt |= {id(p) for name, p in model.named_parameters() if "bias" in name.rpartition(".")[2]}
     wanted = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in wanted if id(p) not in exempt], "weight_decay": float(weight_decay)},

@@ -70,13 +70,17 @@ def read(module: nn.Module) -> Norm:
         UnplacedError: it does more than a normalization and an activation that we have.
     """
     own: Any = module
-    act = _inside(module)
+    kind, act = type(module).__name__, _inside(module)
+    if any(name not in module._parameters for name in ("weight", "bias")):
+        raise UnplacedError(f"{kind} whose weight or bias is calculated (parametrized or pruned)")
     affine = own.weight is not None
     if affine and own.bias is None:
-        raise UnplacedError(f"{type(module).__name__} without a bias")
+        raise UnplacedError(f"{kind} without a bias")
     if isinstance(module, (nn.GroupNorm, GroupNorm)):
         return Norm("group", own.num_channels, own.eps, None, False, own.num_groups, affine, act)
-    tracked = bool(own.track_running_stats)
+    tracked = own.running_mean is not None
+    if tracked and not own.track_running_stats:
+        raise UnplacedError(f"{kind} that has running statistics and no longer tracks them")
     return Norm("batch", own.num_features, own.eps, own.momentum, tracked, 1, affine, act)
 
 

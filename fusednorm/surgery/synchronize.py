@@ -42,7 +42,8 @@ def convert_sync(
         model; what replaces it where it is itself one of torch's layers.
 
     Warns:
-        UserWarning: of torch BatchNorm subclasses, which may calculate something else: they stay as they are.
+        UserWarning: of torch BatchNorm subclasses, which may calculate something else, and of BatchNorms whose weight
+            is calculated (parametrized or pruned): they stay as they are.
 
     Raises:
         TypeError, ValueError: process_group is none, or one that this process is no member of.
@@ -66,7 +67,7 @@ def _replaced(module: nn.Module, done: dict[nn.Module, nn.Module], left: set[str
     if module in done:
         return done[module]
     kind = REPLACED.get(type(module))
-    if kind is not None:
+    if kind is not None and "weight" in module._parameters and "bias" in module._parameters:
         assert isinstance(module, _BatchNorm)
         done[module] = _fused(module, kind)
         return done[module]

@@ -26,6 +26,8 @@ def test_every_layer():
             "eca": fusednorm.RecalibratedNorm(standardizations.Batch(8), recalibrations.EfficientChannelAttention(8)),
             "srm": fusednorm.RecalibratedNorm(standardizations.Batch(8), recalibrations.StyleRecalibration(8)),
             "na": fusednorm.NormalizationAttention(),
+            "alone": nn.Sequential(standardizations.Switchable(8), recalibrations.Attentive(8, 4)),
+            "lstm": nn.LSTM(3, 3),
             "gn": fusednorm.GroupNorm(2, 8),
             "bn": nn.BatchNorm2d(8),
             "ln": nn.LayerNorm((8, 2)),
@@ -36,6 +38,9 @@ def test_every_layer():
     decay, none = names(model)
     assert decay == {
         "an.attention.weight",
+        "alone.1.attention.weight",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
         "se.recalibrate.reduce.weight",
         "se.recalibrate.expand.weight",
         "eca.recalibrate.conv.weight",
