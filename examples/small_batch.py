@@ -49,7 +49,7 @@ def main(
         results = Results(out / "results.json", budget)
         wanted = [Trial(n, b, s) for s in range(seeds) for b in sizes for n in chosen]
         _complete(results, [trial for trial in wanted if trial not in results.accuracies], jobs, console)
-        _show(results, chosen, sizes, out, docs, console)
+        _show(results.among(wanted), chosen, sizes, out, docs, console)
     except ValueError as error:
         console.print(f"[red]{escape(str(error))}")
         raise typer.Exit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 from pathlib import Path
@@ -37,6 +38,12 @@ class Results:
         trials = [{**t._asdict(), "accuracy": a} for t, a in sorted(self.accuracies.items())]
         with replacing(self.path) as file:
             file.write(json.dumps({"budget": self.budget.as_dict(), "trials": trials}, indent=1).encode())
+
+    def among(self, trials: list[Trial]) -> Results:
+        """Of those alone, to look at: the file may hold more."""
+        some = copy.copy(self)
+        some.accuracies = {trial: self.accuracies[trial] for trial in trials if trial in self.accuracies}
+        return some
 
     def of(self, norm: str, batch: int) -> list[float]:
         """In %, by seed."""

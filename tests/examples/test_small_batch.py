@@ -200,3 +200,14 @@ def test_plot_and_table_of_unfinished_results(tmp_path: Path) -> None:
 def test_the_page_in_docs_has_its_markers() -> None:
     text = (Path(__file__).parents[2] / "docs" / "small_batch.md").read_text()
     assert text.index(BEGIN) < text.index(END)
+
+
+def test_the_table_is_of_what_was_asked_for(tmp_path: Path) -> None:
+    """The file may hold more seeds, of some batch sizes even."""
+    results = Results(tmp_path / "results.json", TINY)
+    for seed in range(3):
+        results.add(Trial("BN", 2, seed), 0.1 * (seed + 1))
+    asked = results.among([Trial("BN", 2, 0), Trial("BN", 2, 1), Trial("BN", 4, 0)])
+    assert table(asked, ["BN"], [2]).splitlines()[-1] == "| BN | 15.0 ± 7.1 |"
+    assert "of 2 seeds" in plot(asked, ["BN"], [2]).axes[0].get_ylabel()
+    assert len(results.of("BN", 2)) == 3
