@@ -223,11 +223,14 @@ def _planned(
             f"model: expected a place for {title!r}, where={where}: there are {len(everything)} normalizations, "
             f"{sum(p.block is not None for p in everything)} of them in {len(found)} blocks of {last} stages"
         )
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     others = next((len(m.kernel_size) for m in model.modules() if isinstance(m, CONVOLUTIONS)), 2)
     for place in chosen:
         old = model.get_submodule(place.name)
         own = _options(recipe, place, last, options)
         try:
+            if any(owners[id(p)] > 1 for p in old.parameters()):
+                raise UnplacedError(f"{type(old).__name__} that shares its weight or bias with another module")
             new = build(recipe.layer, old, others, own, preserve)
         except UnplacedError as error:
             plan.left.append(Row(place.name, place.stage, described(old), "", str(error)))

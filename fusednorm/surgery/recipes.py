@@ -23,7 +23,7 @@ WHERE = {
 class Recipe:
     """Which layer takes the place of which normalizations.
 
-    layer: a name of fusednorm.surgery.layers.LAYERS.
+    layer: a name of fusednorm.surgery.layers.KINDS.
     where: names of WHERE.
     options: of the layer.
     by_stage: option -> its values by stage of the network; for another number of stages they are stretched.

@@ -87,6 +87,16 @@ def test_layers_without_weights():
     assert [row.note for row in report.left] == ["BatchNorm2d without a bias"]
 
 
+def test_leaves_layers_that_share_weights():
+    model = blocks(Block(8), Block(8))
+    model[2].norm1.weight = model[1].norm1.weight
+    _, report = fusednorm.convert(model, "batch")
+    assert [row.name for row in report.replaced] == ["1.norm2", "2.norm2"]
+    assert [row.name for row in report.left] == ["1.norm1", "2.norm1"]
+    assert {row.note for row in report.left} == {"BatchNorm2d that shares its weight or bias with another module"}
+    assert model[2].norm1.weight is model[1].norm1.weight
+
+
 class OtherBatchNorm(nn.BatchNorm2d):
     def forward(self, x):
         return super().forward(x) * 2
