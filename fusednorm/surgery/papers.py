@@ -55,6 +55,7 @@ def _of(paper: str) -> Callable[..., Entry]:
     return entry
 
 
+_NO_AOGNET = "no AOGNet in torchvision or timm, and the official one is for research only"
 _an, _na, _rbn, _sn = _of("AN"), _of("NA"), _of("RBN"), _of("SN")
 
 ENTRIES = (
@@ -125,7 +126,7 @@ ENTRIES = (
         "12.26",
         12_259_099,
         None,
-        note="no AOGNet in torchvision or timm, and the official one is for research only",
+        note=_NO_AOGNET,
     ),
     _an(
         "2",
@@ -134,7 +135,7 @@ ENTRIES = (
         12_373_355,
         None,
         "attentive",
-        note="no AOGNet in torchvision or timm, and the official one is for research only",
+        note=_NO_AOGNET,
     ),
     _an(
         "2",
@@ -142,7 +143,7 @@ ENTRIES = (
         "40.15",
         40_153_004,
         None,
-        note="no AOGNet in torchvision or timm, and the official one is for research only",
+        note=_NO_AOGNET,
     ),
     _an(
         "2",
@@ -151,7 +152,7 @@ ENTRIES = (
         40_388_880,
         None,
         "attentive",
-        note="no AOGNet in torchvision or timm, and the official one is for research only",
+        note=_NO_AOGNET,
     ),
     _an(
         "2, state of the art",
