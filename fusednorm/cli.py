@@ -68,8 +68,12 @@ def build_app() -> "typer.Typer":
         unknown = [name for name in names or () if name not in tables.TABLES]
         if unknown:
             raise typer.BadParameter(f"expected of {', '.join(tables.TABLES)}, got {unknown[0]}")
+        console = Console()
         for name in names or tables.TABLES:
-            Console().print(tables.rendered(name, tables.counted(tables.entries(name), flops)))
+            for part in tables.rendered(name, tables.counted(tables.entries(name), flops)):
+                console.print(part)
+        if flops:
+            console.print("GFLOPs: one picture of 224x224; a multiply-add counts as two, as torch has it.")
 
     @app.command()
     def plot(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -75,27 +76,36 @@ def count_flops(model: nn.Module) -> int:
     return int(counter.get_total_flops())
 
 
-def rendered(name: str, rows: Iterator[Counted]) -> Table:
-    """For rich to print."""
+def rendered(name: str, rows: Iterable[Counted]) -> Iterator[Table | str]:
+    """For rich to print: each table of the paper, and below it what there is to say of its rows."""
+    yield f"{name}: {RECIPES[name].source}"
+    for (paper, number), group in groupby(rows, key=lambda row: (row.entry.paper, row.entry.table)):
+        notes: dict[str, int] = {}
+        yield _table(f"{paper}, no table" if number == "none" else f"{paper}, Table {number}", group, notes)
+        yield "".join(f" {i}: {note}\n" for note, i in notes.items())
+
+
+def _table(title: str, rows: Iterable[Counted], notes: dict[str, int]) -> Table:
+    """Figures whole, however narrow the terminal: what is long to say goes to the notes, by number."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{name}: {RECIPES[name].source}", title_justify="left")
-    for heading, justify in (("table", "left"), ("row", "left"), ("network", "left"), ("printed", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for heading in ("counted", "GFLOPs"):
-        table.add_column(heading, justify="right")
-    table.add_column("same")
-    table.add_column("how", overflow="fold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("row", min_width=18, overflow="fold")
+    table.add_column("network", no_wrap=True)
+    for heading in ("printed", "counted", "GFLOPs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("same", no_wrap=True)
+    table.add_column("note", justify="right", no_wrap=True)
     for entry, parameters, flops in rows:
         same = {True: "yes", False: "no", None: ""}[entry.reproduces if parameters is not None else None]
         table.add_row(
-            f"{entry.paper} {entry.table}",
             entry.row,
             entry.network or "-",
             f"{entry.printed}M" if entry.printed else "-",
             "-" if parameters is None else f"{parameters:,}",
             "-" if flops is None else f"{flops / 1e9:.2f}",
             same,
-            entry.note,
+            str(notes.setdefault(entry.note, len(notes) + 1)) if entry.note else "",
         )
     return table
