@@ -232,6 +232,14 @@ def compiled(case: Case, backend: str, own_group: bool = False) -> tuple[Found, 
     return run_on(torch.compile(layer, fullgraph=True, backend=backend), case), run_on(copy.deepcopy(layer), case)
 
 
+def exported(case: Case, strict: bool) -> tuple[Found, Found]:
+    """The program of a layer exported in training, and the layer."""
+    layer = fusednorm.convert_sync(build(case))
+    x, residual = (chunk(t, case) for t in batches(case)[0][:2])
+    program = torch.export.export(copy.deepcopy(layer), (x, residual), strict=strict)
+    return run_on(program.module(), case), run_on(layer, case)
+
+
 def twice(case: Case) -> list[Tensor]:
     """Gradients of the square of the gradient of x, by x and the parameters."""
     layer = fusednorm.convert_sync(build(case))

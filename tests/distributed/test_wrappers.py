@@ -57,6 +57,15 @@ def test_compiled_with_a_group_of_its_own(processes):
         torch.testing.assert_close(compiled.maps, eager.maps, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
+@pytest.mark.parametrize("layer", ["attentive", "representative, both spatial"])
+def test_exported(processes, layer, strict):
+    """A program that trains: its exchanges have a way back too."""
+    case = Case(layer, (2, 3), residual=True)
+    for program, eager in processes(2).run("members", "exported", case, strict):
+        torch.testing.assert_close(program, eager, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("layer", ["batch", "attentive", "switchable", "representative, function", "batch, style"])
 def test_gradients_of_gradients(processes, layer):
     case = Case(layer, FOUR, steps=1)
