@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -238,6 +239,18 @@ def exported(case: Case, strict: bool) -> tuple[Found, Found]:
     x, residual = (chunk(t, case) for t in batches(case)[0][:2])
     program = torch.export.export(copy.deepcopy(layer), (x, residual), strict=strict)
     return run_on(program.module(), case), run_on(layer, case)
+
+
+def checkpointed(case: Case, reentrant: bool) -> Found:
+    """Forward is calculated again on the way back."""
+    layer = fusednorm.convert_sync(build(case))
+
+    def run(x: Tensor, residual: Tensor | None) -> Tensor:
+        y: Tensor = torch.utils.checkpoint.checkpoint(layer, x, residual, use_reentrant=reentrant)
+        return y
+
+    maps = [step(run, case, *(chunk(t, case) for t in batch)) for batch in batches(case)]  # type: ignore[arg-type]
+    return found(layer, maps)
 
 
 def twice(case: Case) -> list[Tensor]:
