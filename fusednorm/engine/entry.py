@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from fusednorm.heads import AnyHead, ContextGate, Head
+from fusednorm.heads import AnyHead, Context, ContextGate, Head
 
 from . import context, native, plain, spatial, whole_context
 from .backends import assumed_constant, choose
@@ -41,7 +42,7 @@ def normalize(
             )
         if x.numel() == 0:
             x, residual, shape = _no_samples(x), None if residual is None else _no_samples(residual), x.shape
-            spec = Spec(head, act or "identity", "torch", group, halves)
+            spec = Spec(_of_planes(head, x), act or "identity", "torch", group, halves)
             y, statistics = _normalize(x, residual, spec, tensors, as_plain)
             return y.reshape(shape), statistics
     elif watched:
@@ -126,6 +127,13 @@ def _detached(found: Tensors) -> Tensors:
 def _no_samples(x: Tensor) -> Tensor:
     """An empty map as one of no samples, of planes that have positions."""
     return x if 0 not in x.shape[1:] else x.reshape(0, x.shape[1], *(1 for _ in x.shape[2:]))
+
+
+def _of_planes(head: AnyHead, x: Tensor) -> AnyHead:
+    """The head for x's planes: an embedding knows their shape."""
+    if not (isinstance(head, Head) and isinstance(head.recalibrate, Context) and head.recalibrate.embedding):
+        return head
+    return replace(head, recalibrate=replace(head.recalibrate, embedding=tuple(x.shape[2:])))
 
 
 def _like(y: Tensor, x: Tensor) -> Tensor:

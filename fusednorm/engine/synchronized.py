@@ -217,7 +217,9 @@ class Taped:
 
     def __call__(self, mean: Tensor, var: Tensor | None, positions: int, standardized: bool = False) -> Pooled:
         asked = Asked(mean, var, positions, standardized)
-        gathered = _AllGather.apply(pack(asked, self.dtype), self.group)
+        # An exported program loses a Function's backward; torch's own collective in its place has one.
+        gather = all_gather if torch.compiler.is_exporting() else _AllGather.apply
+        gathered = gather(pack(asked, self.dtype), self.group)
         pooled = unpack(merge(gathered, [asked]), asked)
         assert isinstance(pooled.samples, Tensor)
         self.seen = pooled.samples.detach()

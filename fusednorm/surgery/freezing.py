@@ -27,8 +27,8 @@ def freeze(model: nn.Module, *what: str) -> nn.Module:
     (fusednorm.convert says what those are).
 
     Layers of ours keep their kernels, and frozen statistics stay so under .train(). torch's BatchNorm can't; in what is
-    frozen ours takes its place, with the same names and values. Frozen parameters want no gradient: make the optimizer
-    afterwards. A state dict does not say what is frozen.
+    frozen ours takes its place wherever it stands, with the same names and the very tensors, but not its hooks. Frozen
+    parameters want no gradient: make the optimizer afterwards. A state dict does not say what is frozen.
 
     Raises:
         TypeError: model is no module.
@@ -42,9 +42,11 @@ def freeze(model: nn.Module, *what: str) -> nn.Module:
     norms = [name for name, _ in layers(model)] if "standardization" in parts else []
     if "standardization" in parts and not norms:
         raise ValueError("model: expected a normalization to freeze, there is none")
-    ours = {full: _ours(full, m) for name in (*norms, *whole) for full, m in _batch_norms(model, name)}
-    for name, new in ours.items():
-        put(model, name, new)
+    found = {m: full for name in (*norms, *whole) for full, m in _batch_norms(model, name)}
+    ours = {old: _ours(full, old) for old, full in found.items()}
+    for name, old in list(model.named_modules(remove_duplicate=False)):  # one may stand in several places
+        if old in ours:
+            put(model, name, ours[old])
     record = model.__dict__.setdefault(FROZEN, [])
     for name in norms:
         layer = model.get_submodule(name)
@@ -91,11 +93,13 @@ def _part(model: nn.Module, part: str) -> list[str]:
 def _stem(model: nn.Module, found: list[str]) -> Iterator[str]:
     if not found:
         raise ValueError("what: expected a network of blocks for 'stem', there are none")
+    outermost = None
     for name, _ in model.named_modules():
         if name == found[0]:
             return
         holds_blocks = not name or any(blocks.within(block, name) for block in found)
-        if not holds_blocks:
+        if not holds_blocks and (outermost is None or not blocks.within(name, outermost)):
+            outermost = name
             yield name
 
 
@@ -120,9 +124,11 @@ def _untracked(m: nn.Module) -> bool:
 
 def _ours(name: str, module: nn.Module) -> nn.Module:
     try:
-        return build("batch", module, 2, {})
+        new = build("batch", module, 2, {})
     except UnplacedError as error:
         raise ValueError(f"model: expected a normalization that can be frozen at {name!r}, got {error}") from None
+    new._parameters, new._buffers = module._parameters, module._buffers  # they may be tied to others
+    return new
 
 
 def _hold(module: nn.Module, parameters: tuple[str, ...]) -> Iterator[tuple[nn.Module, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -43,7 +43,8 @@ def convert_sync(
 
     Warns:
         UserWarning: of torch BatchNorm subclasses, which may calculate something else, and of BatchNorms whose weight
-            is calculated (parametrized or pruned): they stay as they are.
+            is calculated (parametrized or pruned) or that no longer track their running statistics: they stay as they
+            are.
 
     Raises:
         TypeError, ValueError: process_group is none, or one that this process is no member of.
@@ -67,7 +68,7 @@ def _replaced(module: nn.Module, done: dict[nn.Module, nn.Module], left: set[str
     if module in done:
         return done[module]
     kind = REPLACED.get(type(module))
-    if kind is not None and "weight" in module._parameters and "bias" in module._parameters:
+    if kind is not None and _is_plain(module):
         assert isinstance(module, _BatchNorm)
         done[module] = _fused(module, kind)
         return done[module]
@@ -78,6 +79,12 @@ def _replaced(module: nn.Module, done: dict[nn.Module, nn.Module], left: set[str
         if child is not None:
             module._modules[name] = _replaced(child, done, left)
     return module
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether its weights are its own, and its statistics, if there are any, follow the batches."""
+    own: Any = module
+    return {"weight", "bias"} <= own._parameters.keys() and (own.running_mean is None or own.track_running_stats)
 
 
 def _fused(old: _BatchNorm, kind: type[BatchNormLayer]) -> BatchNormLayer:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -230,6 +231,26 @@ def compiled(case: Case, backend: str, own_group: bool = False) -> tuple[Found, 
     group = dist.new_group(list(range(dist.get_world_size()))) if own_group else None
     layer = fusednorm.convert_sync(build(case), group)
     return run_on(torch.compile(layer, fullgraph=True, backend=backend), case), run_on(copy.deepcopy(layer), case)
+
+
+def exported(case: Case, strict: bool) -> tuple[Found, Found]:
+    """The program of a layer exported in training, and the layer."""
+    layer = fusednorm.convert_sync(build(case))
+    x, residual = (chunk(t, case) for t in batches(case)[0][:2])
+    program = torch.export.export(copy.deepcopy(layer), (x, residual), strict=strict)
+    return run_on(program.module(), case), run_on(layer, case)
+
+
+def checkpointed(case: Case, reentrant: bool) -> Found:
+    """Forward is calculated again on the way back."""
+    layer = fusednorm.convert_sync(build(case))
+
+    def run(x: Tensor, residual: Tensor | None) -> Tensor:
+        y: Tensor = torch.utils.checkpoint.checkpoint(layer, x, residual, use_reentrant=reentrant)
+        return y
+
+    maps = [step(run, case, *(chunk(t, case) for t in batch)) for batch in batches(case)]  # type: ignore[arg-type]
+    return found(layer, maps)
 
 
 def twice(case: Case) -> list[Tensor]:

@@ -107,7 +107,8 @@ def test_one_value_a_rank(processes, layer):
 
 
 @pytest.mark.parametrize(
-    "layer", ["batch, cumulative", "attentive, cumulative", "attentive group", "switchable, style"]
+    "layer",
+    ["batch, cumulative", "attentive, cumulative", "attentive group", "switchable, style", "batch, embedded context"],
 )
 @pytest.mark.parametrize("plane", [(5, 3), (0, 3)], ids=["no samples", "no positions"])
 def test_all_ranks_empty(processes, layer, plane):

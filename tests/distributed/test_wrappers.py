@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .layers import Case, batches, build
+from .layers import Case, batches, build, run_whole
 from .members import gradients_twice, trained_alone
 
 UNEVEN, FOUR = (1, 4), (2, 0, 3, 1)
@@ -55,6 +55,28 @@ def test_compiled_with_a_group_of_its_own(processes):
     case = Case("attentive", (2, 3), act="relu")
     for compiled, eager in processes(2).run("members", "compiled", case, "aot_eager", True):
         torch.testing.assert_close(compiled.maps, eager.maps, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "non-reentrant"])
+@pytest.mark.parametrize("layer", ["attentive", "batch, context", "representative, both spatial"])
+def test_checkpointed(processes, layer, reentrant):
+    """Also where a rank has no samples."""
+    case = Case(layer, FOUR, act="relu", residual=True)
+    parts, whole = processes(4).run("members", "checkpointed", case, reentrant), run_whole(case)
+    for i, maps in enumerate(whole.maps):
+        for j, expected in enumerate(maps):
+            torch.testing.assert_close(torch.cat([part.maps[i][j] for part in parts]), expected, rtol=0, atol=1e-10)
+    for name, expected in whole.gradients.items():
+        torch.testing.assert_close(sum(part.gradients[name] for part in parts), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
+@pytest.mark.parametrize("layer", ["attentive", "representative, both spatial"])
+def test_exported(processes, layer, strict):
+    """A program that trains: its exchanges have a way back too."""
+    case = Case(layer, (2, 3), residual=True)
+    for program, eager in processes(2).run("members", "exported", case, strict):
+        torch.testing.assert_close(program, eager, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("layer", ["batch", "attentive", "switchable", "representative, function", "batch, style"])

@@ -49,6 +49,25 @@ def test_training(dtype):
     assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.9
 
 
+def test_scaled_training():
+    """The scale, a power of two, cancels: a network's steps are those without a scaler."""
+    model, found = network(), []
+    for enabled in (True, False):
+        own = copy.deepcopy(model)
+        optimizer = torch.optim.SGD(own.parameters(), 0.1, momentum=0.9)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1, enabled=enabled)
+        torch.manual_seed(1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(own(torch.randn(4, 3, 8, 8)).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert scaler.get_scale() == (2.0**13 if enabled else 1)
+        found.append(own.state_dict())
+    torch.testing.assert_close(*found)
+    assert any(not torch.equal(a, b) for a, b in zip(found[0].values(), model.state_dict().values(), strict=True))
+
+
 def batch_norms():
     norms = (lambda: fusednorm.AttentiveBatchNorm2d(8, 3, act="relu"), lambda: fusednorm.BatchNorm2d(8, act="relu"))
     ours = [nn.Sequential(nn.Conv2d(3, 8, 3), norm(), nn.Conv2d(8, 4, 3)) for norm in norms]

@@ -44,6 +44,18 @@ def test_evaluation(kind, strict):
         assert any(name.startswith("fusednorm.") for name in operators(program))
 
 
+def test_evaluation_has_no_gradient():
+    """A program exported in evaluation says so when it is asked for one."""
+    if not fusednorm.backends()["cpu"].available:
+        pytest.skip("no native kernels")
+    program = exported(layer("attentive batch").eval(), *maps())
+    x, residual = (t.requires_grad_() for t in maps())
+    y = program.module()(x, residual)
+    with pytest.warns(UserWarning, match="autograd kernel was not registered"):
+        y.sum().backward()
+    assert x.grad is None
+
+
 def standardized(mean, var):
     scale = torch.rsqrt(var + 1e-5)
     return scale, -mean * scale

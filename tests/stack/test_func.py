@@ -99,7 +99,7 @@ def test_training_without_statistics():
     torch.testing.assert_close(found, {name: p.grad for name, p in module.named_parameters()})
 
 
-@pytest.mark.parametrize("kind", [k for k in OVER_BATCH if not k.startswith("attentive")])
+@pytest.mark.parametrize("kind", OVER_BATCH)
 def test_vmap_in_training(kind):
     """One set of running statistics can't take every call's."""
     module, x = layer(kind), torch.randn(3, 4, 8, 6, 5)

@@ -106,6 +106,21 @@ def test_unfreezes_what_it_froze():
         fusednorm.unfreeze(model)
 
 
+def test_shared_and_tied():
+    """One BatchNorm in two places is one of ours in both; tied weights stay tied, and are the very tensors."""
+    shared, tied = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    tied.weight = shared.weight
+    model = nn.Sequential(shared, nn.Sequential(nn.Conv2d(3, 3, 1), shared), tied).double()
+    tensors = [*model.parameters(), *model.buffers()]
+    fusednorm.freeze(model)
+    assert model[0] is model[1][1]
+    assert all(a is b for a, b in zip([*model.parameters(), *model.buffers()], tensors, strict=True))
+    assert model[0].weight is model[2].weight
+    assert all(name.startswith("1.0.") for name in trained(model))
+    fusednorm.unfreeze(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_stay_frozen(copied):
     model = copied(fusednorm.freeze(network("torchvision/resnet18"), "standardization"))
@@ -119,6 +134,8 @@ def test_stem_and_stages_by_structure():
         ("densenet121", ["features.conv0", "features.norm0"], "features.denseblock1."),
         ("mobilenet_v2", ["features.0."], "features.1."),
         ("timm/resnet50d", ["conv1.", "bn1"], "layer1."),
+        ("timm/efficientnet_b0", ["conv_stem.", "bn1."], "blocks.0."),  # the activation is a module in timm's bn1
+        ("timm/regnety_002", ["stem."], "s1."),
     ):
         with torch.device("meta"):
             model = fusednorm.freeze(zoo.build(name), "stem", "stage1")

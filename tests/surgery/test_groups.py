@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrizations, parametrize
 
 import fusednorm
 from fusednorm import recalibrations, standardizations
@@ -49,6 +51,31 @@ def test_every_layer():
     }
     assert decay | none == {name for name, _ in model.named_parameters()}
     assert not decay & none
+
+
+class Unit(nn.Module):
+    def forward(self, t):
+        return t
+
+
+class OwnBatchNorm(_BatchNorm):
+    def _check_input_dim(self, x):
+        pass
+
+
+def test_parametrized():
+    """A parameter is what it is when it is calculated from others too."""
+    an = fusednorm.AttentiveBatchNorm2d(8, 4)
+    parametrizations.weight_norm(an.attention, "weight")
+    parametrizations.weight_norm(an, "weight")
+    conv = nn.Conv2d(8, 8, 3)
+    parametrize.register_parametrization(conv, "bias", Unit())
+    decay, none = names(nn.ModuleDict({"an": an, "conv": conv, "bn": OwnBatchNorm(8)}))
+    linear = "an.attention.parametrizations.weight.original"
+    assert decay == {f"{linear}0", f"{linear}1", "conv.weight"}
+    mixture = {"an.parametrizations.weight.original0", "an.parametrizations.weight.original1", "an.bias"}
+    norms = {f"{layer}.{name}" for layer in ("an.attention_norm", "bn") for name in ("weight", "bias")}
+    assert none == mixture | norms | {"conv.parametrizations.bias.original"}
 
 
 def test_a_network_decays_as_its_batch_norms():

@@ -102,6 +102,16 @@ def test_subclasses_stay():
     assert type(model[0]) is Special
 
 
+def test_statistics_that_no_longer_follow_stay():
+    """track_running_stats switched off: torch uses the statistics that there are, and leaves them alone."""
+    layer = nn.BatchNorm2d(4)
+    layer.track_running_stats = False
+    model = nn.Sequential(layer)
+    with pytest.warns(UserWarning, match="convert_sync: left as they are.*BatchNorm2d"):
+        fusednorm.convert_sync(model)
+    assert model[0] is layer
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_same_results_in_one_process(training, bias):
