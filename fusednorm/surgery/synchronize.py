@@ -44,7 +44,7 @@ def convert_sync(
     Warns:
         UserWarning: of torch BatchNorm subclasses, which may calculate something else, and of BatchNorms whose weight
             is calculated (parametrized or pruned) or that no longer track their running statistics: they stay as they
-            are.
+            are. fusednorm.convert(model, "batch") before it takes timm's, which have the activation inside.
 
     Raises:
         TypeError, ValueError: process_group is none, or one that this process is no member of.
@@ -56,7 +56,8 @@ def convert_sync(
         if left:
             warnings.warn(
                 f"convert_sync: left as they are, for they may calculate something else than torch's own: "
-                f"{', '.join(sorted(left))}",
+                f"{', '.join(sorted(left))}; fusednorm.convert(model, 'batch') before it takes timm's, and "
+                "says why others stay",
                 stacklevel=2,
             )
     synchronize(model, True, process_group)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 import fusednorm
 from fusednorm.modules.synchronized import Synchronizable
+from fusednorm.surgery import zoo
 
 
 class Special(nn.BatchNorm2d):
@@ -100,6 +102,19 @@ def test_subclasses_stay():
     with pytest.warns(UserWarning, match="convert_sync: left as they are.*Special"):
         fusednorm.convert_sync(model)
     assert type(model[0]) is Special
+
+
+def test_timms_go_through_convert():
+    """As the warning says."""
+    model = zoo.build("timm/efficientnet_b0")
+    with pytest.warns(UserWarning, match=r"BatchNormAct2d; fusednorm\.convert\(model, 'batch'\) before it takes"):
+        fusednorm.convert_sync(copy.deepcopy(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = fusednorm.convert_sync(fusednorm.convert(model, "batch").model)
+    norms = [m for m in model.modules() if hasattr(m, "running_mean")]
+    assert norms
+    assert all(isinstance(m, fusednorm.BatchNorm2d) and m.sync for m in norms)
 
 
 def test_statistics_that_no_longer_follow_stay():
