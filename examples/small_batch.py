@@ -45,7 +45,7 @@ def main(
     try:
         budget = QUICK if quick else Budget()
         budget = replace(budget, samples=samples or budget.samples)
-        chosen, sizes = _norms(norms), _batches(batches)
+        chosen, sizes = _norms(norms), _batches(batches, budget.samples)
         results = Results(out / "results.json", budget)
         wanted = [Trial(n, b, s) for s in range(seeds) for b in sizes for n in chosen]
         _complete(results, [trial for trial in wanted if trial not in results.accuracies], jobs, console)
@@ -96,20 +96,22 @@ def _show(
 
 
 def _norms(text: str) -> list[str]:
-    names = text.split(",")
+    names = list(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in NORMS:
             raise ValueError(f"norms: expected some of {', '.join(NORMS)}, got {name!r}")
     return names
 
 
-def _batches(text: str) -> list[int]:
+def _batches(text: str, samples: int) -> list[int]:
     try:
-        sizes = [int(word) for word in text.split(",")]
+        sizes = list(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
         raise ValueError(f"batches: expected numbers with commas between, got {text!r}") from None
     if min(sizes) < 2:
         raise ValueError(f"batches: expected at least 2 samples, for BN has no statistics of one, got {min(sizes)}")
+    if max(sizes) > samples:
+        raise ValueError(f"batches: expected at most the {samples} samples of a training, got {max(sizes)}")
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Train a classifier of torchvision or timm with fused norms on real images, so that a kill costs no step.
+"""Train a classifier of torchvision or timm with fused norms on real images, so that a kill changes nothing.
 
     python -m examples.train --model resnet18 --recipe attentive --out runs/attentive
     torchrun --standalone --nproc-per-node 2 -m examples.train --out runs/two --sync
@@ -82,8 +82,9 @@ def main(
 ) -> None:
     """Train a classifier of torchvision or timm with fused norms on real images.
 
-    Killed and run again it goes on from the last checkpoint and ends with the same bits as if it had not been. SIGTERM
-    has it write a checkpoint and end. torchrun --nproc-per-node N -m examples.train ... trains in N processes.
+    Killed and run again it goes on from the last checkpoint and ends with the same bits as if it had not been (on a GPU
+    that takes --deterministic). SIGTERM has it write a checkpoint and end. torchrun --nproc-per-node N -m
+    examples.train ... trains in N processes.
     """
     console = Console()
     try:

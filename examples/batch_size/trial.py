@@ -41,7 +41,7 @@ class Budget:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     averaged: int = 320
-    """Crops for SN's batch average, at the end."""
+    """Crops for SN's batch average, at the end; of a larger batch one."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +80,7 @@ def train(network: TextureNet, task: TextureTask, trial: Trial, budget: Budget) 
         optimizer.zero_grad()
     if trial.norm == "SN":
         # Batch averages, as the paper's section 3 has them, over batches of the size that it was trained with.
-        count = budget.averaged // trial.batch * trial.batch
+        count = max(budget.averaged // trial.batch, 1) * trial.batch
         fusednorm.average_statistics(network, crops[-count:].split(trial.batch))
 
 

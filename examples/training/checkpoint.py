@@ -40,15 +40,18 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no checkpoint of this program.
     """
-    contents = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises anything of a file that is none of its own
+        raise ValueError(f"{path}: expected a checkpoint of examples/train.py, got {error!r:.200}") from error
     if not isinstance(contents, dict) or "settings" not in contents:
         raise ValueError(f"{path}: expected a checkpoint of examples/train.py, got {type(contents).__name__}")
     return contents
 
 
-def remove_unfinished(folder: Path) -> None:
+def remove_unfinished(path: Path) -> None:
     """What a kill in the middle of `replacing` left behind."""
-    for temporary in folder.glob(".*.tmp"):
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

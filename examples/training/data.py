@@ -79,7 +79,10 @@ class Folder:
         import_torchvision()
         from torchvision.datasets import ImageFolder
 
-        self.files: Any = ImageFolder(str(path))
+        try:
+            self.files: Any = ImageFolder(str(path))
+        except FileNotFoundError as error:  # no folder of a class, or one without images
+            raise ValueError(f"data: {path}: {error}") from error
         self.classes: list[str] = self.files.classes
         self.size, self.seed = size, seed
 
@@ -88,7 +91,10 @@ class Folder:
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         epoch, index = key
-        image, label = self.files[index]
+        try:
+            image, label = self.files[index]
+        except Exception as error:  # Pillow raises many kinds, and most don't say of which file
+            raise ValueError(f"data: {self.files.samples[index][0]}: {error}") from error
         width, height = image.size
         if self.seed is None:
             box, mirrored = center_box(width, height), False

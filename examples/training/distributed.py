@@ -55,14 +55,23 @@ class Group:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         # With this, buckets of gradients stay as they are first made. Made anew after the first step, as they are
-        # without, they would be added in another order in a run's first part than in its second.
+        # without, they would be added in another order in a run's first part than in its second. Where no parameter is
+        # unused, PyTorch's native code warns of it once.
         return nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """device: "cpu" or "cuda"; with several processes the GPU of this one's LOCAL_RANK."""
+    """device: "cpu" or "cuda"; with several processes the GPU of this one's LOCAL_RANK.
+
+    Raises:
+        ValueError: another device, or fewer GPUs than processes.
+    """
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda" and local >= torch.cuda.device_count():
+        raise ValueError(f"device: expected a GPU for each process, PyTorch sees {torch.cuda.device_count()}")
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
@@ -79,10 +88,6 @@ def joined(device: str) -> Iterator[Group]:
 
 def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 def without_sync(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn import functional
 
 from . import checkpoint, data, network, randomness
 from .display import Display
-from .distributed import Group, unwrapped, without_sync
+from .distributed import Group, without_sync
 from .ema import Ema
 from .mixup import mix, mixed_loss
 from .schedule import learning_rate
@@ -24,6 +23,8 @@ from .stopping import Stop
 
 NOTE_EVERY = 10
 """Steps between looks at the loss, for which the host waits for the device."""
+AUXILIARY = 0.3
+"""Share of the losses of GoogLeNet's and Inception's auxiliary classifiers (Szegedy et al., 2015)."""
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Training:
     """One process's part of it.
 
     Raises:
-        ValueError: the checkpoint to go on with has other settings; too few images for a step.
+        ValueError: the checkpoint to go on with has other settings; too few images for a step; and of `fit`: weights to
+            be stored are not finite, an image can't be read.
     """
 
     def __init__(self, settings: Settings, run: Run, group: Group, console: Console) -> None:
@@ -76,11 +78,15 @@ class Training:
         """False where SIGTERM ended it before the end."""
         position, display = self.position, self.display
         if self.group.first:
-            checkpoint.remove_unfinished(self.run.out)
+            for path in (self.run.last, self.run.best, self.run.metrics):
+                checkpoint.remove_unfinished(path)
         with Stop() as stop, display:
             display.say(f"{self.settings.model}: {self.report}")
             if self.resumed is not None:
-                display.say(f"Going on from {self.resumed}: epoch {position.epoch + 1}, step {position.done}")
+                self._write_metrics()  # a kill may have come between the checkpoint and them
+                finished = position.epoch == self.settings.epochs
+                where = "finished, nothing is left" if finished else f"epoch {position.epoch + 1}, step {position.done}"
+                display.say(f"Going on from {self.resumed}: {where}")
             randomness.restore(self.states)
             while position.epoch < self.settings.epochs:
                 if not self._epoch(stop):
@@ -139,9 +145,12 @@ class Training:
         labels = labels.to(group.device, non_blocking=True)
         key = (randomness.MIXUP, settings.seed, self.position.step, number, group.rank)
         mixed = mix(self._on_device(images), labels, settings.mixup, *key)
-        with self._autocast(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
-            loss = mixed_loss(self.wrapped(mixed.images), mixed, settings.label_smoothing)
+        with self._autocast():
+            found = self.wrapped(mixed.images)
+            logits, *auxiliary = found if isinstance(found, tuple) else (found,)
+            loss = mixed_loss(logits, mixed, settings.label_smoothing)
+            for others in auxiliary:
+                loss = loss + AUXILIARY * mixed_loss(others, mixed, settings.label_smoothing)
         self.loss += loss.detach() * len(labels)
         self.scaler.scale(loss / settings.accumulate).backward()
 
@@ -167,9 +176,12 @@ class Training:
         if better:
             self.save(self.run.best)
         self.save(self.run.last)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
         if self.group.first:
-            with checkpoint.replacing(self.run.out / "metrics.json") as file:
-                file.write(json.dumps(position.history, indent=1).encode())
+            with checkpoint.replacing(self.run.metrics) as file:
+                file.write(json.dumps(self.position.history, indent=1).encode())
 
     @torch.no_grad()
     def _evaluate(self, model: nn.Module, prefix: str) -> dict[str, float]:
@@ -197,7 +209,17 @@ class Training:
         return torch.autocast(self.group.device.type, dtype, enabled=self.settings.amp != "none")
 
     def save(self, path: Path) -> None:
-        """All processes call it; the first writes."""
+        """All processes call it; the first writes.
+
+        Raises:
+            ValueError: weights or statistics are not finite. The checkpoint from before stays.
+        """
+        broken = self.group.first and not all(t.isfinite().all() for t in self.model.state_dict().values())
+        if self.group.any(broken):
+            raise ValueError(
+                f"learning_rate: weights or statistics are not finite after step {self.position.step}, at a peak rate "
+                f"of {self.settings.peak_rate:.3g}; what {self.run.out} holds is from before"
+            )
         own = {"random": randomness.states(), "loss": self.loss.cpu()}
         everyone = self.group.gather_all(own)
         if not self.group.first:
@@ -207,7 +229,7 @@ class Training:
             "settings": self.settings.as_dict(),
             "classes": self.data.train.classes,
             "position": dict(vars(position)),
-            "model": unwrapped(self.model).state_dict(),
+            "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),

@@ -128,6 +128,10 @@ class Run:
     def best(self) -> Path:
         return self.out / "best.pt"
 
+    @property
+    def metrics(self) -> Path:
+        return self.out / "metrics.json"
+
     def checkpoint(self) -> Path | None:
         """The one to go on with."""
         if self.resume == "never":

@@ -18,6 +18,7 @@ from .look import inspect
 from .plots import save
 
 TEXTURES = "textures"
+WRAPPERS = ("module.", "_orig_mod.")
 PER_TEXTURE = 4
 """Crops of each picture."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -40,7 +41,7 @@ def run(
     Raises:
         ValueError: the checkpoint does not say what the options leave out, or is of another network; no images.
     """
-    contents = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    contents = _read(checkpoint)
     settings = contents.get("settings", {}) if isinstance(contents, Mapping) else {}
     weights = _weights(contents, ema)
     name, chosen = model or settings.get("model"), recipe or settings.get("recipe")
@@ -59,6 +60,16 @@ def run(
         console.print(_hint(inspection))
 
 
+def _read(checkpoint: Path) -> Any:
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises anything of a file that is none of its own
+        raise ValueError(
+            f"checkpoint: expected a file of tensors alone (model.state_dict(), not the model), {checkpoint} can't be "
+            f"read so: {type(error).__name__}"
+        ) from error
+
+
 def _weights(contents: Any, ema: bool) -> Mapping[str, Tensor]:
     """The network's state, of a checkpoint of examples/train.py or one that others write, or bare."""
     if not isinstance(contents, Mapping):
@@ -66,13 +77,20 @@ def _weights(contents: Any, ema: bool) -> Mapping[str, Tensor]:
     if ema:
         if not isinstance(contents.get("ema"), Mapping):
             raise ValueError("--ema: expected a checkpoint with averaged weights, there are none")
-        found: Mapping[str, Tensor] = contents["ema"]
-        return found
+        return _bare(contents["ema"])
     for key in ("model", "state_dict"):
         if isinstance(contents.get(key), Mapping):
-            inner: Mapping[str, Tensor] = contents[key]
-            return inner
-    return contents
+            return _bare(contents[key])
+    return _bare(contents)
+
+
+def _bare(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without what DistributedDataParallel, torch.compile and AveragedModel put around a network's own names."""
+    weights = {name: value for name, value in weights.items() if name != "n_averaged"}
+    for prefix in WRAPPERS * 2:
+        if weights and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
 
 
 def _build(name: str, recipe: str, fold: bool, weights: Mapping[str, Tensor], contents: Mapping[str, Any]) -> nn.Module:
@@ -88,8 +106,8 @@ def _build(name: str, recipe: str, fold: bool, weights: Mapping[str, Tensor], co
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[:2]
-        raise ValueError(f"checkpoint: expected {name} with recipe {recipe}: {' '.join(first)}") from error
+        first = " ".join(str(error).split())
+        raise ValueError(f"checkpoint: expected {name} with recipe {recipe}: {first:.300} ...") from error
     return network
 
 
@@ -111,8 +129,11 @@ def _image(path: Path, size: int) -> Tensor:
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except Exception as error:  # Pillow raises many kinds, and most don't say of which file
+        raise ValueError(f"--batch: {path}: {error}") from error
     side = max(round(min(image.size) * 7 / 8), 1)
     left, top = ((length - side) // 2 for length in image.size)
     small = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))

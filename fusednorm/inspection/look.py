@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,7 +102,7 @@ def calibrated_means(standardize: Standardization | None, scaling: Scaling, x: T
 
 
 def _plane_means(x: Tensor) -> Tensor:
-    return x.reshape(*x.shape[:2], -1).mean(2)
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:])).mean(2)
 
 
 def _fused(model: nn.Module) -> dict[str, nn.Module]:

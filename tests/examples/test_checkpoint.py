@@ -46,8 +46,11 @@ def test_a_kill_leaves_the_old_file_whole(tmp_path: Path, patch: str, last: str)
     assert killed.returncode == -signal.SIGKILL
     assert torch.equal(checkpoint.read(path)["weights"], CONTENTS["weights"])
     (left,) = (other for other in tmp_path.iterdir() if other != path)
-    checkpoint.remove_unfinished(tmp_path)
+    somebodys = tmp_path / ".notes.tmp"
+    somebodys.touch()
+    checkpoint.remove_unfinished(path)
     assert not left.exists()
+    assert somebodys.exists()
     assert path.exists()
 
 
@@ -64,3 +67,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match=r"list\.pt: expected a checkpoint of examples/train\.py, got list"):
         checkpoint.read(tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    for unreadable in (tmp_path / "text.pt", tmp_path):
+        with pytest.raises(ValueError, match=r"expected a checkpoint of examples/train\.py, got .*Error"):
+            checkpoint.read(unreadable)

@@ -133,6 +133,31 @@ def test_no_folder(tmp_path: Path) -> None:
         data.load(settings(data=str(tmp_path)))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kept", [None, 0.5], ids=["text", "cut short"])
+def test_an_image_that_can_not_be_read_is_named(tmp_path: Path, workers: int, kept: float | None) -> None:
+    from PIL import Image
+
+    path = tmp_path / "train" / "a" / "0.jpg"
+    for split in ("train", "val"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / split / "a" / "0.jpg")
+    whole = path.read_bytes()
+    path.write_bytes(b"text" if kept is None else whole[: int(len(whole) * kept)])
+    chosen = settings(data=str(tmp_path), batch_size=1)
+    with pytest.raises(ValueError, match=f"data: {path}: "):
+        whole_epoch(chosen, workers)
+
+
+@pytest.mark.parametrize("classes", [[], ["a"]])
+def test_a_folder_without_images(tmp_path: Path, classes: list[str]) -> None:
+    for name in ("train", *(f"train/{name}" for name in classes)):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"data: {tmp_path / 'train'}: "):
+        data.load(settings(data=str(tmp_path)))
+
+
 def test_other_classes_to_validate_on(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(folder / "train")
     (tmp_path / "val").mkdir()

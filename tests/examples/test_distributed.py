@@ -6,7 +6,21 @@ import pytest
 import torch
 
 from examples.training import checkpoint
+from examples.training.distributed import joined
 from tests.examples.runs import command, flags, settings, train
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "device: expected 'cpu' or 'cuda', got 'gpu'"),
+        ("cuda", "device: expected a GPU for each process, PyTorch sees 0"),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, device: str, message: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=message), joined(device):
+        pass
 
 
 def test_two_processes_with_synchronized_statistics(tmp_path: Path) -> None:

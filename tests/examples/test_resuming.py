@@ -107,11 +107,49 @@ def test_interrupted_after_the_best_was_written(tmp_path: Path, monkeypatch: pyt
     assert differences(checkpoint.read(tmp_path / "whole" / "best.pt"), checkpoint.read(out / "best.pt")) == []
 
 
+def test_interrupted_before_the_last_metrics_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(settings(), tmp_path / "whole")
+    stopped, write = training(settings(), tmp_path / "parts"), checkpoint.write
+
+    def interrupted(path: Path, contents: Any) -> None:
+        write(path, contents)
+        if path.name == "last.pt" and contents["position"]["epoch"] == 2:
+            raise CutShortError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write", interrupted)
+        with pytest.raises(CutShortError):
+            stopped.fit()
+    train(settings(), tmp_path / "parts")
+    metrics = [(tmp_path / run / "metrics.json").read_text() for run in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("where", ["weights", "statistics"])
+def test_what_is_not_finite_is_not_stored(tmp_path: Path, where: str) -> None:
+    """Nothing would come of going on with it."""
+    broken = training(settings(recipe="batch"), tmp_path)
+
+    def breaks() -> None:
+        if broken.position.step == 4:
+            layer = next(m for m in broken.model.modules() if hasattr(m, "running_mean"))
+            (layer.weight if where == "weights" else layer.running_mean).data[0] = math.nan
+
+    broken.after_step = breaks
+    with pytest.raises(ValueError, match=r"weights or statistics are not finite after step 6, .* is from before"):
+        broken.fit()
+    assert checkpoint.read(tmp_path / "last.pt")["position"]["step"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt"]
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     before = train(settings(epochs=1), tmp_path)
     again = training(settings(epochs=1), tmp_path)
     again.after_step = pytest.fail
+    said: list[str] = []
+    again.display.say = said.append
     assert again.fit()
+    assert said[-1] == f"Going on from {tmp_path / 'last.pt'}: finished, nothing is left"
     assert differences(before, checkpoint.read(tmp_path / "last.pt")) == []
 
 

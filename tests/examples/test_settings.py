@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from examples.training import checkpoint
+from examples.training.mixup import mix, mixed_loss
+from examples.training.randomness import MIXUP
 from examples.training.settings import Recipe, Settings
 from fusednorm.modules.projection import Projection
 from tests.examples.runs import settings, train, training
@@ -77,6 +79,22 @@ def test_accumulated_batches_are_one_large_one(tmp_path: Path) -> None:
         return started.model.state_dict()
 
     torch.testing.assert_close(weights(1), weights(4), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
+def test_auxiliary_classifiers(tmp_path: Path) -> None:
+    """GoogLeNet's: loss + 0.3 of theirs."""
+    started = training(settings(model="googlenet", recipe="none", crops_per_class=1, batch_size=4), tmp_path)
+    seen: list[Any] = []
+    started.model.register_forward_hook(lambda _, args, found: seen.append(found))
+    images, labels = torch.randn(4, 3, 64, 64), torch.arange(4)
+    started._backward(images, labels, 0)
+    mixed = mix(images, labels, 0.2, MIXUP, 0, 0, 0, 0)
+    main, *others = (mixed_loss(logits, mixed, 0.1).item() for logits in seen[0])
+    assert len(others) == 2
+    assert started.loss.item() / 4 == pytest.approx(main + 0.3 * sum(others), rel=1e-5)
+    assert started.model.aux1.fc2.weight.grad is not None
+    assert 0 <= started._evaluate(started.model, "")["accuracy"] <= 1
 
 
 def test_channels_last_reaches_the_maps(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_rate_steps_and_average(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(rates) == 64 // batch
         assert rates[0] == pytest.approx(0.02 * batch / 32)
         assert network.stem_norm.num_batches_tracked == 32 // batch
+    trials.train(network, task, Trial("SN", 16, 0), replace(TINY, averaged=8))
+    assert network.stem_norm.num_batches_tracked == 1
 
 
 def test_it_learns() -> None:
@@ -101,7 +103,7 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     page.parent.mkdir()
     page.write_text(f"# Small\n\n{BEGIN}\nold\n{END}\n\nThe end.\n")
     out = tmp_path / "out"
-    code, output = invoke("--seeds", 2, "--batches", "4,8", "--norms", "BN,SN", "--out", out, "--docs", page)
+    code, output = invoke("--seeds", 2, "--batches", "4,8,4", "--norms", "BN,SN,BN", "--out", out, "--docs", page)
     assert code == 0, output
     stored = json.loads((out / "results.json").read_text())
     assert stored["budget"] == TINY.as_dict()
@@ -160,6 +162,7 @@ def test_two_at_a_time_are_the_same(tmp_path: Path) -> None:
         (["--norms", "BN,LN"], "norms: expected some of BN, GN, SN, AN, RBN, got 'LN'"),
         (["--batches", "1,2"], "batches: expected at least 2 samples"),
         (["--batches", "two"], "batches: expected numbers"),
+        (["--batches", "2,128"], "batches: expected at most the 64 samples of a training, got 128"),
     ],
 )
 def test_bad_options(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -74,6 +74,7 @@ def test_a_bare_state_dict_needs_to_be_told(tmp_path: Path) -> None:
     code, output = plot(bare, "--model", MODEL, "--recipe", "attentive", "--out", tmp_path / "p")
     assert code == 1
     assert f"checkpoint: expected {MODEL} with recipe attentive" in output
+    assert len(output) < 900  # not every name there is
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
@@ -81,6 +82,36 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     code, output = plot(tmp_path / "other.pt", "--model", MODEL, "--recipe", "attentive")
     assert code == 1
     assert "checkpoint: expected a network's state, got one of epoch" in output
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_wrapped_networks(tmp_path: Path, prefix: str) -> None:
+    """Of DistributedDataParallel, compiled ones and AveragedModel."""
+    contents = torch.load(checkpoint(tmp_path / "last.pt", "switchable"))
+    contents["model"] = {prefix + name: value for name, value in contents["model"].items()}
+    contents["model"]["n_averaged"] = torch.tensor(2)
+    torch.save(contents, tmp_path / "wrapped.pt")
+    code, output = plot(tmp_path / "wrapped.pt", "--out", tmp_path / "p")
+    assert code == 0, output
+    assert "layer1.0.bn1 " in output
+    assert prefix not in output
+
+
+def test_files_that_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("hello")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    for name in ("text.pt", "whole.pt"):
+        code, output = plot(tmp_path / name, "--model", MODEL, "--recipe", "attentive")
+        assert code == 1
+        assert (
+            f"checkpoint: expected a file of tensors alone (model.state_dict(), not the model), {tmp_path / name}"
+            in output
+        )
+    path = checkpoint(tmp_path / "last.pt", "attentive")
+    (tmp_path / "half.png").write_bytes(b"\x89PNG")
+    code, output = plot(path, "--batch", tmp_path / "half.png")
+    assert code == 1
+    assert f"--batch: {tmp_path / 'half.png'}: cannot identify" in output
 
 
 def test_averaged_weights(tmp_path: Path) -> None:

@@ -214,6 +214,13 @@ def test_the_model_is_left_as_it_was(breaks: bool) -> None:
     assert model.bn.num_batches_tracked == 3
 
 
+def test_an_empty_batch() -> None:
+    model = nn.Sequential(fusednorm.RepresentativeBatchNorm2d(C), fusednorm.AttentiveBatchNorm2d(C, K))
+    calibration, attentive = fusednorm.inspect(model, torch.randn(0, C, 4, 4)).layers
+    assert calibration.spread is None
+    assert attentive.attention.shape == (0, K)
+
+
 def test_batches_of_all_kinds() -> None:
     layer, x = fusednorm.AttentiveBatchNorm2d(C, K), torch.randn(5, C, 4, 4)
     expected = only(fusednorm.inspect(layer, x)).attention
