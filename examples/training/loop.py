@@ -218,7 +218,7 @@ class Training:
         if self.group.any(broken):
             raise ValueError(
                 f"learning_rate: weights or statistics are not finite after step {self.position.step}, at a peak rate "
-                f"of {self.settings.peak_rate:.3g}; what {self.run.out} holds is from before"
+                f"of {self.settings.peak_rate:.3g}; checkpoints in {self.run.out}, if any, are from before"
             )
         own = {"random": randomness.states(), "loss": self.loss.cpu()}
         everyone = self.group.gather_all(own)
