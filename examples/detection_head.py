@@ -4,7 +4,7 @@ The backbone, a ResNet-50 with AN over BN, has its stem and first stage frozen, 
 their attention learns. The box head has AN over GN (attention of the choice A1), the mask head GN. Run, it makes one
 training step on rectangles drawn here:
 
-    python examples/detection_head.py
+    python -m examples.detection_head
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from torchvision.models.detection import MaskRCNN  # noqa: E402
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone  # noqa: E402
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead  # noqa: E402
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads  # noqa: E402
+
+from examples.plain_nms import where_missing  # noqa: E402
 
 CHANNELS, GROUPS = 256, 32
 
@@ -88,7 +90,9 @@ def main() -> None:
     images, targets = rectangles(count=2, size=256, num_classes=3)
     model = build(3, torch.stack(images), min_size=256, max_size=256)
     optimizer = torch.optim.SGD(fusednorm.parameter_groups(model, 1e-4), lr=0.002, momentum=0.9)
-    for name, loss in step(model, optimizer, images, targets).items():
+    with where_missing():
+        losses = step(model, optimizer, images, targets)
+    for name, loss in losses.items():
         print(f"{name:20s} {loss:.3f}")
 
 

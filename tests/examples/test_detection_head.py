@@ -12,15 +12,7 @@ zoo.import_torchvision()
 torchvision = pytest.importorskip("torchvision")
 
 from examples import detection_head  # noqa: E402
-
-
-def nms(boxes, scores, threshold):
-    """torchvision's own is native code, which a CPU torch can't load from a CUDA build."""
-    overlap, kept = torchvision.ops.box_iou(boxes, boxes), []
-    for i in scores.argsort(descending=True).tolist():
-        if all(overlap[i, j] <= threshold for j in kept):
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.long)
+from examples.plain_nms import nms, where_missing  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +20,7 @@ def trained():
     """The network, its state before, the losses of a step and those after it."""
     small = {"box_batch_size_per_image": 8, "min_size": 96, "max_size": 96}
     small |= {f"rpn_{place}_nms_top_n_{mode}": 16 for place in ("pre", "post") for mode in ("train", "test")}
-    with pytest.MonkeyPatch.context() as patch, torch.compiler.set_stance("force_eager"):
-        patch.setattr(torchvision.ops.boxes, "nms", nms)
+    with where_missing():
         torch.manual_seed(0)
         images, targets = detection_head.rectangles(count=2, size=96, num_classes=3)
         model = detection_head.build(3, torch.stack(images), **small)
@@ -70,3 +61,20 @@ def test_frozen_parts_stay(trained):
     assert norms
     assert all(".attention" in name for name in norms)
     assert {f"roi_heads.box_head.{i}.1.{p}" for i in range(4) for p in ("weight", "attention.weight")} <= changed
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_non_maximum_suppression(count, threshold):
+    """By its definition: from the best on, each that no kept one overlaps by more; of equal scores the first."""
+    generator = torch.Generator().manual_seed(count)
+    corners, sides = (torch.randint(low, 12, (count, 2), generator=generator).float() for low in (0, 1))
+    boxes, scores = torch.cat([corners, corners + sides], 1), torch.randint(0, 20, (count,), generator=generator) / 20
+    kept = nms(boxes, scores, threshold).tolist()
+    overlap = torchvision.ops.box_iou(boxes, boxes)
+    order = sorted(range(count), key=lambda i: (-scores[i], i))
+    expected = []
+    for i in order:
+        if all(overlap[i, j] <= threshold for j in expected):
+            expected.append(i)
+    assert kept == expected
