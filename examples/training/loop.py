@@ -247,6 +247,8 @@ class Training:
         self.optimizer.load_state_dict(stored["optimizer"])
         self.scaler.load_state_dict(stored["scaler"])
         self.position = Position(**stored["position"])
+        if path.parent.resolve() != self.run.out.resolve():
+            self.position.best = Position.best  # the best checkpoint stays there; the next is the best here
         own = stored["processes"][self.group.rank]
         self.loss.copy_(own["loss"])
         self.states = own["random"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from examples.training import checkpoint
 from tests.examples.runs import CutShortError, command, differences, flags, interrupt, settings, train, training
@@ -44,6 +45,16 @@ def test_two_processes_killed_stopped_and_resumed(tmp_path: Path) -> None:
     last = checkpoint.read(out / "last.pt")
     assert len(last["processes"]) == 2
     assert differences(checkpoint.read(whole / "last.pt"), last) == []
+
+
+def test_another_folder_gets_a_best_checkpoint(tmp_path: Path) -> None:
+    interrupt(settings(), tmp_path / "one", 12)
+    stored = checkpoint.read(tmp_path / "one" / "last.pt")
+    stored["position"]["best"] = 2.0  # which nothing reaches
+    with checkpoint.replacing(tmp_path / "one" / "last.pt") as file:
+        torch.save(stored, file)
+    train(settings(), tmp_path / "two", resume=str(tmp_path / "one" / "last.pt"))
+    assert checkpoint.read(tmp_path / "two" / "best.pt")["position"]["epoch"] == 2
 
 
 @pytest.mark.slow
