@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Training:
     def __init__(self, settings: Settings, run: Run, group: Group, console: Console) -> None:
         self.settings, self.run, self.group = settings, run, group
         if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for matrix products; read at the first one
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.data = data.load(settings)
         self.batches = data.batches_per_epoch(len(self.data.train), settings)

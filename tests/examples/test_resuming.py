@@ -1,6 +1,7 @@
 """A training that was interrupted ends as one that was not: weights, averages, metrics, chance, bit by bit."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def test_two_processes_killed_stopped_and_resumed(tmp_path: Path) -> None:
     last = checkpoint.read(out / "last.pt")
     assert len(last["processes"]) == 2
     assert differences(checkpoint.read(whole / "last.pt"), last) == []
+
+
+def test_deterministic_says_so_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is brought back as it was
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        training(settings(deterministic=True), tmp_path)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_another_folder_gets_a_best_checkpoint(tmp_path: Path) -> None:
