@@ -105,7 +105,7 @@ def test_threshold(backend, residual, dtype):
 
 @pytest.mark.parametrize(
     ("backend", "kind", "dtype", "layout"),
-    drawn(itertools.product(KINDS, ["float32", "bfloat16"], LAYOUTS), triton=1, cuda=2),
+    list(drawn(itertools.product(KINDS, ["float32", "bfloat16"], LAYOUTS), triton=1, cuda=2)),
 )
 @torch.no_grad()
 def test_the_residual_may_be_x(backend, kind, dtype, layout):
