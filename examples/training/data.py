@@ -134,6 +134,7 @@ def load(settings: Settings) -> Data:
             raise ValueError("data: expected the same classes in train/ and val/")
         return data
     task = load_task()
+    task.check_size(settings.size)
     train = Textures(task, settings.size, settings.crops_per_class, settings.seed)
     fewer = max(settings.crops_per_class // VALIDATION_SHARE, 1)
     return Data(train, Textures(task, settings.size, fewer, None))

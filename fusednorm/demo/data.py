@@ -45,8 +45,15 @@ class TextureTask:
 
     def test_set(self, crops_per_class: int, size: int) -> tuple[Tensor, Tensor]:
         """The same crops at every call: all contenders and seeds are judged alike."""
+        self.check_size(size)
         labels = np.repeat(np.arange(len(self.classes)), crops_per_class)
         return _crops(self.test, labels, size, np.random.default_rng(0)), torch.from_numpy(labels)
+
+    def check_size(self, size: int) -> None:
+        """Raises ValueError where crops of that size don't fit all regions."""
+        largest = min(min(region.shape) for region in (*self.train, *self.test))
+        if size > largest:
+            raise ValueError(f"size: expected at most {largest} pixels, what the smallest picture has, got {size}")
 
 
 def as_images(crops: Tensor) -> Tensor:

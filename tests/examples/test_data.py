@@ -85,6 +85,14 @@ def test_textures() -> None:
     assert torch.equal(validation[(0, 7)][0], validation[(5, 7)][0])
 
 
+def test_textures_have_a_size() -> None:
+    data.load(settings(size=154)).validation[(0, 3)]  # the smallest
+    with pytest.raises(ValueError, match="size: expected at most 154 pixels, what the smallest picture has, got 155"):
+        data.load(settings(size=155))
+    with pytest.raises(ValueError, match="size: expected at most 154 pixels"):
+        load_task().test_set(1, 224)
+
+
 def test_folder(folder: Path) -> None:
     train, validation = data.load(settings(data=str(folder)))
     assert train.classes == ["brick", "grass"]
