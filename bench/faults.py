@@ -24,8 +24,14 @@ from .record import Record
 from .timed import timed
 
 QUICK_ROUNDS = 3
-WARMUP = 8  # small blocks come to lie between the large ones until there is room for both
+# Kept memory grows at first, since small blocks come to lie between the large ones until there is room for both. How
+# many rounds that takes is chance (5 to 14 seen), so they are counted from when it has settled:
+SETTLED_ROUNDS = 4  # this many in a row, in which it
+SETTLED_FAULTS = 100  # faulted fewer pages than this,
+MAX_WARMUP = 50  # or this many rounds in all
 KINDS = (Kind.fused, Kind.batch_norm)
+
+Round = dict[str, dict[str, Sample]]  # by setting, contender
 
 _HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
@@ -54,21 +60,29 @@ def measure(plan: Plan, case: Case) -> Iterator[Record]:
     variables = settings()
     if plan.quick:
         del variables["huge"]
-    samples: dict[str, list[dict[str, Sample]]] = {name: [] for name in variables}  # by setting, round, contender
     with contextlib.ExitStack() as stack:
         children = {name: stack.enter_context(Child(own)) for name, own in variables.items()}
         started = [child.start(prepare, case, plan.layers, plan.backends, plan.threads) for child in children.values()]
         for preparation in started:  # together, since torch takes seconds to import
             preparation.result()
-        for number in range(WARMUP + (QUICK_ROUNDS if plan.quick else plan.rounds)):
-            for name, child in children.items():
-                samples[name].append(child.call(one_round, number))
+        rounds: list[Round] = []
+        while len(rounds) < MAX_WARMUP and not settled(rounds):
+            rounds.append({name: child.call(one_round, len(rounds)) for name, child in children.items()})
+        warmup = len(rounds)
+        while len(rounds) < warmup + (QUICK_ROUNDS if plan.quick else plan.rounds):
+            rounds.append({name: child.call(one_round, len(rounds)) for name, child in children.items()})
     for contender in contenders(case, plan.layers, plan.backends, *KINDS):
-        taken = {name: [r[contender.name] for r in rounds[WARMUP:]] for name, rounds in samples.items()}
+        taken = {name: [r[name][contender.name] for r in rounds[warmup:]] for name in variables}
         keep = taken[Malloc.keep.value]
         for name, of_setting in taken.items():
             record = replace(blank(case, contender, plan.threads), setting=name)
             yield timed(record, of_setting, {} if of_setting is keep else {record.name: keep})
+
+
+def settled(rounds: Sequence[Round]) -> bool:
+    """Whether kept memory has come to be enough."""
+    last = [sum(sample.page_faults for sample in r[Malloc.keep.value].values()) for r in rounds[-SETTLED_ROUNDS:]]
+    return len(last) == SETTLED_ROUNDS and max(last) < SETTLED_FAULTS
 
 
 def prepare(case: Case, layers: Sequence[Layer], backends: Sequence[str], threads: int) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from bench import faults
 from bench.allocator import is_glibc
+from bench.harness import Sample
 from bench.names import Dtype
 
 from .test_calls import PLAN
@@ -21,10 +22,24 @@ def test_settings_are_whole_environments(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ["GLIBC_TUNABLES" in variables for variables in found.values()] == [False, False, True]
 
 
+def test_settled_after_rounds_in_a_row_without_faults() -> None:
+    def rounds(*page_faults: int) -> list[faults.Round]:
+        """Of two contenders; the default setting faults for ever."""
+        return [
+            {"default": {"a": Sample(1.0, 8704)}, "keep": {"a": Sample(1.0, count), "b": Sample(1.0, 0)}}
+            for count in page_faults
+        ]
+
+    assert not faults.settled([])
+    assert not faults.settled(rounds(0, 0, 0))
+    assert faults.settled(rounds(8704, 0, 0, 2, 0))
+    assert not faults.settled(rounds(0, 0, 0, 0, 0, 0, 8704, 0))
+
+
 @pytest.mark.slow
 def test_kept_memory_does_not_fault() -> None:
     """34 MiB: above what glibc by itself comes to keep."""
-    plan = replace(PLAN, quick=False, rounds=5, layers=(), maps=(((2, 4, 1024, 1088), Dtype.float32),))
+    plan = replace(PLAN, quick=False, rounds=9, layers=(), maps=(((2, 4, 1024, 1088), Dtype.float32),))
     records = {record.setting: record for record in faults.run(plan)}
     assert list(records) == ["default", "keep", "huge"]
     keep, default = records["keep"], records["default"]
