@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from bench.gpu import stage_tests
 from bench.gpu.records import Log, Record, read
 from bench.gpu.setting import Setting
@@ -38,9 +40,16 @@ def test_a_crash_is_told_and_the_rest_is_run(tmp_path: Path) -> None:
     assert {item["test"].partition("::")[2] for item in found["failed"]} == {"test_crashes", "test_fails"}
 
 
-def test_time_is_up(tmp_path: Path) -> None:
-    found = outcome(
-        tmp_path, "import time\ndef test_a(): time.sleep(7)\ndef test_b(): pass\n", seconds=stage_tests.MARGIN_S + 5
-    )
+def test_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_tests, "MARGIN_S", 60.0)  # a slow start must not end it
+    tests = """
+import time
+from bench.gpu.recorder import UNTIL
+
+def test_a(): time.sleep(max(0, UNTIL - time.monotonic()) + 0.1)
+
+def test_b(): pass
+"""
+    found = outcome(tmp_path, tests, seconds=61)
     assert found["counts"] == {"passed": 1}
     assert found["not_run"] == 1
