@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,11 +80,17 @@ def joined(device: str) -> Iterator[Group]:
     if size == 1:
         yield Group(0, 1, place)
         return
+    # Gloo's threads must have ended when the interpreter does: one that lets go of a tensor then ends the process with
+    # "terminate called without an active exception". They end with their group. DistributedDataParallel imports this
+    # module, whose functions have the group that is there at import as a default and so would keep it; and models
+    # in reference cycles hold it too.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
         control = dist.new_group(backend="gloo")
         yield Group(dist.get_rank(), size, place, control)
     finally:
+        gc.collect()
         dist.destroy_process_group()
 
 

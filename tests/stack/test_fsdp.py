@@ -98,7 +98,9 @@ def process(rank, folder):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fsdp")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=WORLD)
+    # Processes of a forkserver end without the interpreter's tear-down, in which threads of gloo groups that FSDP keeps
+    # alive may abort them (docs/distributed.md, Limits).
+    torch.multiprocessing.start_processes(process, (str(folder),), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
