@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -25,7 +25,7 @@ from .timed import timed
 
 QUICK_ROUNDS = 3
 # Kept memory grows at first, since small blocks come to lie between the large ones until there is room for both. How
-# many rounds that takes is chance (5 to 14 seen), so they are counted from when it has settled:
+# many rounds that takes is chance (5 to 14 seen), so the warm-up lasts until it has settled:
 SETTLED_ROUNDS = 4  # this many in a row, in which it
 SETTLED_FAULTS = 100  # faulted fewer pages than this,
 MAX_WARMUP = 50  # or this many rounds in all
@@ -65,18 +65,20 @@ def measure(plan: Plan, case: Case) -> Iterator[Record]:
         started = [child.start(prepare, case, plan.layers, plan.backends, plan.threads) for child in children.values()]
         for preparation in started:  # together, since torch takes seconds to import
             preparation.result()
-        rounds: list[Round] = []
-        while len(rounds) < MAX_WARMUP and not settled(rounds):
-            rounds.append({name: child.call(one_round, len(rounds)) for name, child in children.items()})
-        warmup = len(rounds)
-        while len(rounds) < warmup + (QUICK_ROUNDS if plan.quick else plan.rounds):
-            rounds.append({name: child.call(one_round, len(rounds)) for name, child in children.items()})
+        warmup: list[Round] = []
+        while len(warmup) < MAX_WARMUP and not settled(warmup):
+            warmup.append(everywhere(children, len(warmup)))
+        rounds = [everywhere(children, number) for number in range(QUICK_ROUNDS if plan.quick else plan.rounds)]
     for contender in contenders(case, plan.layers, plan.backends, *KINDS):
-        taken = {name: [r[name][contender.name] for r in rounds[warmup:]] for name in variables}
+        taken = {name: [r[name][contender.name] for r in rounds] for name in variables}
         keep = taken[Malloc.keep.value]
         for name, of_setting in taken.items():
             record = replace(blank(case, contender, plan.threads), setting=name)
             yield timed(record, of_setting, {} if of_setting is keep else {record.name: keep})
+
+
+def everywhere(children: Mapping[str, Child], number: int) -> Round:
+    return {name: child.call(one_round, number) for name, child in children.items()}
 
 
 def settled(rounds: Sequence[Round]) -> bool:

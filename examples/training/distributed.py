@@ -81,9 +81,9 @@ def joined(device: str) -> Iterator[Group]:
         yield Group(0, 1, place)
         return
     # Gloo's threads must have ended when the interpreter does: one that lets go of a tensor then ends the process with
-    # "terminate called without an active exception". They end with their group. DistributedDataParallel imports this
-    # module, whose functions have the group that is there at import as a default and so would keep it; and models
-    # in reference cycles hold it too.
+    # "terminate called without an active exception". They end with their group. What keeps it: torch.distributed.nn,
+    # whose functions have the group that is there at import as a default, and which DistributedDataParallel imports, so
+    # it is imported before (an import statement would make `torch` a local name here); and models in reference cycles.
     importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     try:
